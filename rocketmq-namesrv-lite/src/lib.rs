@@ -1,0 +1,2 @@
+//! Placeholder until its modules land.
+#![forbid(unsafe_code)]
