@@ -4,8 +4,11 @@
 //! [`transport::Connection`] and [`transport::Server`] that client, name server and broker share.
 #![forbid(unsafe_code)]
 
+pub mod body;
 mod byte_string;
 mod code;
+pub mod json;
+pub mod name;
 mod units;
 
 pub use byte_string::ByteString;

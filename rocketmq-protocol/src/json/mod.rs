@@ -1,0 +1,107 @@
+//! JSON as the peers write it: read tolerantly, printed in their style.
+//!
+//! Java prints with fastjson, whose text is not always JSON: integer keys are bare (`{0:"a"}`), a key may be an object
+//! (`{{"queueId":0}:1}`), and a value that occurs twice is a reference to its first place (`{"$ref":"$.a"}`).
+//! [`from_slice`] reads all of that, [`to_bytes`] prints what the Java readers of every release understand.
+
+mod back_reference;
+mod relaxed;
+mod style;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use style::JsonStyle;
+
+/// Objects and arrays may be nested this deep. The deepest body has 6 levels.
+pub const MAX_DEPTH: usize = 64;
+
+/// Longer text is refused. Frames end at 16 MiB, but a broker's own files may be longer.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why text cannot be read, or a value not printed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// It is too long to be looked at.
+    #[error("JSON of {length} bytes, more than {limit}")]
+    TooLong {
+        /// Its length.
+        length: usize,
+        /// [`MAX_TEXT_BYTES`].
+        limit: usize,
+    },
+    /// It is not UTF-8.
+    #[error("JSON is not UTF-8 at byte {at}")]
+    NotUtf8 {
+        /// The first byte that is not.
+        at: usize,
+    },
+    /// It is nested too deep.
+    #[error("JSON is nested deeper than {limit} at byte {at}")]
+    TooDeep {
+        /// The bracket that goes too deep.
+        at: usize,
+        /// [`MAX_DEPTH`].
+        limit: usize,
+    },
+    /// It is not even what fastjson would print.
+    #[error("JSON has no {expected} at byte {at}")]
+    Malformed {
+        /// What should be there.
+        expected: &'static str,
+        /// Where.
+        at: usize,
+    },
+    /// Its back references multiply it beyond measure.
+    #[error("back references of JSON add more than {values} values or nest deeper than {depth}")]
+    References {
+        /// The most values that references may add.
+        values: usize,
+        /// [`MAX_DEPTH`].
+        depth: usize,
+    },
+    /// It is JSON, but not of the wanted shape.
+    #[error("JSON is not of the expected shape")]
+    Shape(#[source] serde_json::Error),
+    /// The value cannot be printed.
+    #[error("cannot print JSON")]
+    Print(#[source] serde_json::Error),
+}
+
+/// Reads a body. Members that are `null` count as missing.
+///
+/// # Errors
+/// When the text is not what fastjson prints, exceeds a limit, or is not a `T`.
+pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
+    let relaxed = relaxed::relax(text)?;
+    if relaxed.has_references {
+        let value = serde_json::from_str(&relaxed.text).map_err(JsonError::Shape)?;
+        return serde_json::from_value(back_reference::resolve(value)?).map_err(JsonError::Shape);
+    }
+    serde_json::from_str(&relaxed.text).map_err(JsonError::Shape)
+}
+
+/// Prints a body without blanks.
+///
+/// # Errors
+/// When the value has a map with keys that are neither text nor numbers, or its own `Serialize` fails.
+pub fn to_bytes<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> Result<Bytes, JsonError> {
+    style::print(value, style).map(Bytes::from).map_err(JsonError::Print)
+}
+
+/// [`to_bytes`] as text.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_string<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> Result<String, JsonError> {
+    let text = style::print(value, style).map_err(JsonError::Print)?;
+    // The printer writes whole strings and ASCII; nothing is lossy here.
+    Ok(match String::from_utf8_lossy(&text) {
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    })
+}
