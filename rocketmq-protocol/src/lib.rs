@@ -7,10 +7,20 @@
 pub mod body;
 mod byte_string;
 mod code;
+mod fields;
+mod frame;
+mod header;
 pub mod json;
 pub mod name;
+pub mod request;
+pub mod requests;
+#[cfg(feature = "transport")]
+pub mod transport;
 mod units;
 
 pub use byte_string::ByteString;
 pub use code::{Language, RequestCode, ResponseCode, Version};
+pub use fields::{FieldValue, Fields, MalformedFields};
+pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLong, MAX_FRAME_BYTES};
+pub use header::{Encoding, FieldWriter, HeaderError};
 pub use units::{LogPosition, Opaque, QueueId, QueueOffset, TagHash};

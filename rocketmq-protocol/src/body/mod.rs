@@ -73,3 +73,8 @@ pub use topic_config::{
     StaticTopics, TopicConfig, TopicConfigAndMappingSerializeWrapper, TopicConfigSerializeWrapper,
     TopicFilterType,
 };
+
+crate::request::json_bodies! {
+    BrokerMemberGroupBody, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, TopicConfig,
+    TopicConfigSerializeWrapper, TopicList,
+}

@@ -1,0 +1,636 @@
+//! Requests: each is declared once, in [`requests!`], and encoder, decoder, client call and server dispatch come
+//! from that declaration.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::fields::FieldValue;
+use crate::frame::{Frame, FrameTooLong, RESPONSE_FLAG, encode_head, request_flag};
+use crate::header::{Encoding, FieldWriter, Head};
+use crate::json::JsonError;
+use crate::{
+    ByteString, Language, LogPosition, Opaque, QueueId, QueueOffset, RequestCode, ResponseCode, TagHash,
+    Version,
+};
+
+/// What one direction of an exchange carries: header fields and a body.
+pub trait Payload: Sized + Debug + Send + 'static {
+    /// Writes the header fields.
+    fn write_fields(&self, out: &mut FieldWriter<'_>);
+
+    /// The body as it goes onto the wire.
+    fn body(&self) -> Segments;
+
+    /// Reads fields and body of a frame.
+    ///
+    /// # Errors
+    /// A field that is missing or malformed, or a body that does not parse.
+    fn read(frame: &Frame) -> Result<Self, PayloadError>;
+}
+
+/// A request and the reply it gets.
+pub trait Request: Payload {
+    /// Its code.
+    const CODE: RequestCode;
+    /// Codes of answers that carry a [`Request::Reply`]; any other one is a refusal.
+    const ACCEPTS: &'static [ResponseCode];
+    /// What an accepted answer carries.
+    type Reply: Payload;
+}
+
+/// Why a request or reply could not be read from its frame.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayloadError {
+    /// A required header field is absent.
+    #[error("header field {field:?} is missing")]
+    Missing {
+        /// Wire name of the field.
+        field: &'static str,
+    },
+    /// A header field has a value of another type.
+    #[error("header field {field:?} has the value {value:?}, expected {expected}")]
+    Malformed {
+        /// Wire name of the field.
+        field: &'static str,
+        /// What stood there.
+        value: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// The body is not what the code says.
+    #[error("body of {len} bytes does not parse")]
+    Body {
+        /// Bytes of the body.
+        len: usize,
+        /// What is wrong with it.
+        #[source]
+        source: JsonError,
+    },
+}
+
+/// A body as a list of slices that follow one another on the wire, so that stored messages are sent from where they
+/// lie.
+#[derive(Clone, Debug, Default)]
+pub enum Segments {
+    /// No body.
+    #[default]
+    Empty,
+    /// One slice.
+    One(Bytes),
+    /// Several.
+    Many(Vec<Bytes>),
+}
+
+impl Segments {
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
+        self.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The slices in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        match self {
+            Self::Empty => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many.as_slice(),
+        }
+        .iter()
+    }
+
+    /// All bytes in one slice; copies only when there are several.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::One(one) => one,
+            Self::Many(many) => many.concat().into(),
+        }
+    }
+}
+
+impl PartialEq for Segments {
+    /// Equal when the bytes are, however they are cut.
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().flatten().eq(other.iter().flatten())
+    }
+}
+
+impl Eq for Segments {}
+
+impl From<Bytes> for Segments {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::One(bytes) }
+    }
+}
+
+/// Appends a request without its body to `out`.
+pub(crate) fn encode_request<R: Request>(
+    out: &mut BytesMut,
+    request: &R,
+    shape: &RequestShape,
+    body_len: usize,
+) -> Result<(), FrameTooLong> {
+    let head = Head {
+        code: R::CODE.get(),
+        language: Language::RUST,
+        version: Version::CURRENT,
+        opaque: shape.opaque,
+        flag: request_flag(shape.oneway),
+        remark: None,
+    };
+    encode_head(out, shape.encoding, &head, body_len, shape.max_frame, |out| {
+        request.write_fields(out);
+    })
+}
+
+/// What a request needs beside its own fields to become a frame.
+pub(crate) struct RequestShape {
+    pub(crate) opaque: Opaque,
+    pub(crate) oneway: bool,
+    pub(crate) encoding: Encoding,
+    pub(crate) max_frame: usize,
+}
+
+/// What an answer echoes of its request, and how it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyShape {
+    pub(crate) code: ResponseCode,
+    pub(crate) remark: Option<ByteString>,
+    pub(crate) opaque: Opaque,
+    pub(crate) encoding: Encoding,
+    pub(crate) max_frame: usize,
+}
+
+/// Appends an answer without its body to `out`.
+pub(crate) fn encode_reply(
+    out: &mut BytesMut,
+    shape: &ReplyShape,
+    body_len: usize,
+    fields: impl FnOnce(&mut FieldWriter<'_>),
+) -> Result<(), FrameTooLong> {
+    let head = Head {
+        code: shape.code.get(),
+        // Java brokers say JAVA whatever the request had, and old clients know no other name.
+        language: Language::JAVA,
+        version: Version::CURRENT,
+        opaque: shape.opaque,
+        flag: RESPONSE_FLAG,
+        remark: shape.remark.clone(),
+    };
+    encode_head(out, shape.encoding, &head, body_len, shape.max_frame, fields)
+}
+
+/// A type that a header field can have. All travel as text.
+pub trait Field: Sized {
+    /// What a value must look like, for errors.
+    const EXPECTED: &'static str;
+
+    /// Writes the field under its wire name; an absent option writes nothing.
+    fn write(&self, name: &'static str, out: &mut FieldWriter<'_>);
+
+    /// Reads a value; `None` when it is malformed.
+    fn read(value: FieldValue<'_>) -> Option<Self>;
+
+    /// What an absent field means; `None` where it is required.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+macro_rules! integer_fields {
+    ($($type:ty as $repr:ty, $wrap:expr, $get:expr;)*) => {$(
+        impl Field for $type {
+            const EXPECTED: &'static str = concat!("a decimal ", stringify!($repr));
+
+            fn write(&self, name: &'static str, out: &mut FieldWriter<'_>) {
+                out.integer(name, i64::from($get(*self)));
+            }
+
+            fn read(value: FieldValue<'_>) -> Option<Self> {
+                value.as_str().parse::<$repr>().ok().map($wrap)
+            }
+        }
+    )*};
+}
+
+integer_fields! {
+    i32 as i32, std::convert::identity, std::convert::identity;
+    i64 as i64, std::convert::identity, std::convert::identity;
+    u32 as u32, std::convert::identity, std::convert::identity;
+    QueueId as i32, QueueId::new, QueueId::get;
+    QueueOffset as i64, QueueOffset::new, QueueOffset::get;
+    LogPosition as i64, LogPosition::new, LogPosition::get;
+    TagHash as i64, TagHash::new, TagHash::get;
+}
+
+impl Field for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn write(&self, name: &'static str, out: &mut FieldWriter<'_>) {
+        out.boolean(name, *self);
+    }
+
+    /// As Java reads it: anything but `true`, in any case, is false.
+    fn read(value: FieldValue<'_>) -> Option<Self> {
+        Some(value.as_str().eq_ignore_ascii_case("true"))
+    }
+}
+
+impl Field for ByteString {
+    const EXPECTED: &'static str = "text";
+
+    fn write(&self, name: &'static str, out: &mut FieldWriter<'_>) {
+        out.text(name, self);
+    }
+
+    fn read(value: FieldValue<'_>) -> Option<Self> {
+        Some(value.to_byte_string())
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn write(&self, name: &'static str, out: &mut FieldWriter<'_>) {
+        if let Some(value) = self {
+            value.write(name, out);
+        }
+    }
+
+    fn read(value: FieldValue<'_>) -> Option<Self> {
+        T::read(value).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// A type that a body can have.
+pub trait Body: Sized + Debug + Send + 'static {
+    /// The bytes for the wire.
+    fn to_segments(&self) -> Segments;
+
+    /// Reads the bytes of a frame.
+    ///
+    /// # Errors
+    /// They are not this body.
+    fn from_bytes(bytes: Bytes) -> Result<Self, JsonError>;
+}
+
+impl Body for Bytes {
+    fn to_segments(&self) -> Segments {
+        self.clone().into()
+    }
+
+    fn from_bytes(bytes: Bytes) -> Result<Self, JsonError> {
+        Ok(bytes)
+    }
+}
+
+impl Body for Segments {
+    fn to_segments(&self) -> Segments {
+        self.clone()
+    }
+
+    fn from_bytes(bytes: Bytes) -> Result<Self, JsonError> {
+        Ok(bytes.into())
+    }
+}
+
+impl<T: Body> Body for Option<T> {
+    fn to_segments(&self) -> Segments {
+        self.as_ref().map(T::to_segments).unwrap_or_default()
+    }
+
+    fn from_bytes(bytes: Bytes) -> Result<Self, JsonError> {
+        if bytes.is_empty() { Ok(None) } else { T::from_bytes(bytes).map(Some) }
+    }
+}
+
+/// Makes types of `body` the JSON bodies of requests. A peer that sends no body at all means the empty object.
+macro_rules! json_bodies {
+    ($($type:ty),* $(,)?) => {$(
+        impl $crate::request::Body for $type {
+            fn to_segments(&self) -> $crate::request::Segments {
+                $crate::json::to_bytes(self, $crate::json::JsonStyle::Fastjson)
+                    .expect("bodies are text, numbers and maps")
+                    .into()
+            }
+
+            fn from_bytes(bytes: bytes::Bytes) -> Result<Self, $crate::json::JsonError> {
+                $crate::json::from_slice(if bytes.is_empty() { b"{}" } else { &bytes })
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::request::sample::Sample for $type {
+            /// The text of bodies is tested where they are; here just their place in the frame.
+            fn sample(_: &mut $crate::request::sample::Source) -> Self {
+                Self::default()
+            }
+        }
+    )*};
+}
+pub(crate) use json_bodies;
+
+/// Reads one field as the declaration says.
+pub(crate) fn read_field<T: Field>(
+    field: &'static str,
+    value: FieldValue<'_>,
+) -> Result<Option<T>, PayloadError> {
+    let text = value.as_str();
+    match T::read(value) {
+        Some(value) => Ok(Some(value)),
+        // The compact encoding cannot tell an empty value from an absent one.
+        None if text.is_empty() => Ok(None),
+        None => {
+            let value = text.chars().take(64).collect();
+            Err(PayloadError::Malformed { field, value, expected: T::EXPECTED })
+        }
+    }
+}
+
+/// Declares requests. For each: code, header fields with their wire names (more than one where old peers use
+/// another) and defaults, body, the codes that accept it, and fields and body of the reply.
+///
+/// ```text
+/// requests! {
+///     /// Largest offset of a queue. Java: `protocol/header/GetMaxOffsetRequestHeader.java`.
+///     GetMaxOffset = GET_MAX_OFFSET {
+///         topic: ByteString => "topic",
+///         committed: bool => "committed" or true,
+///     } -> GetMaxOffsetReply {
+///         offset: QueueOffset => "offset",
+///     };
+/// }
+/// ```
+///
+/// A reply without braces is one that was declared before; [`Done`] carries nothing.
+/// A body is declared as `body(NAME: TYPE)` after the fields; codes beside `SUCCESS` that accept, as `accepts [CODE, …]`
+/// before the arrow. Fields of type [`Option`] may be absent.
+macro_rules! requests {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $code:ident {
+            $( $(#[$field_doc:meta])* $field:ident: $type:ty => $wire:literal $(| $alias:literal)* $(or $default:expr)?, )*
+        } $(body($body:ident: $body_type:ty))?
+        $(accepts [$($accepted:ident),*])?
+        -> $reply:ident $({
+            $( $(#[$reply_field_doc:meta])* $reply_field:ident: $reply_type:ty => $reply_wire:literal $(or $reply_default:expr)?, )*
+        } $(body($reply_body:ident: $reply_body_type:ty))?)? ;
+    )*) => {
+        $(
+            $crate::request::payload! {
+                $(#[$doc])*
+                $name {
+                    $( $(#[$field_doc])* $field: $type => $wire $(| $alias)* $(or $default)?, )*
+                } $(body($body: $body_type))?
+            }
+
+            $($crate::request::payload! {
+                #[doc = concat!("Answer to [`", stringify!($name), "`].")]
+                $reply {
+                    $( $(#[$reply_field_doc])* $reply_field: $reply_type => $reply_wire $(or $reply_default)?, )*
+                } $(body($reply_body: $reply_body_type))?
+            })?
+
+            impl $crate::request::Request for $name {
+                const CODE: $crate::RequestCode = $crate::RequestCode::$code;
+                const ACCEPTS: &'static [$crate::ResponseCode] =
+                    &[$crate::ResponseCode::SUCCESS $($(, $crate::ResponseCode::$accepted)*)?];
+                type Reply = $reply;
+            }
+        )*
+
+        #[cfg(test)]
+        pub(crate) const ROUND_TRIPS: &[$crate::request::sample::RoundTrip] =
+            &[$($crate::request::sample::round_trip::<$name>),*];
+    };
+}
+pub(crate) use requests;
+
+/// Declares one direction of an exchange; see [`requests!`].
+macro_rules! payload {
+    (
+        $(#[$doc:meta])*
+        $name:ident {
+            $( $(#[$field_doc:meta])* $field:ident: $type:ty => $wire:literal $(| $alias:literal)* $(or $default:expr)?, )*
+        } $(body($body:ident: $body_type:ty))?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)] // a field is documented where its name does not say all
+        pub struct $name {
+            $( $(#[$field_doc])* pub $field: $type, )*
+            $( pub $body: $body_type, )?
+        }
+
+        impl $crate::request::Payload for $name {
+            fn write_fields(&self, _out: &mut $crate::FieldWriter<'_>) {
+                $( $crate::request::Field::write(&self.$field, $wire, _out); )*
+            }
+
+            fn body(&self) -> $crate::request::Segments {
+                $( return $crate::request::Body::to_segments(&self.$body); )?
+                #[allow(unreachable_code)]
+                $crate::request::Segments::Empty
+            }
+
+            fn read(_frame: &$crate::Frame) -> Result<Self, $crate::request::PayloadError> {
+                $( let mut $field: Option<$type> = None; )*
+                for (name, _value) in _frame.fields.iter() {
+                    match name {
+                        $( $wire $(| $alias)* => $field = $crate::request::read_field($wire, _value)?, )*
+                        _ => {}
+                    }
+                }
+                Ok(Self {
+                    $( $field: match $field {
+                        Some(value) => value,
+                        None => $crate::request::absent!($type, $wire $(, $default)?),
+                    }, )*
+                    $( $body: <$body_type as $crate::request::Body>::from_bytes(_frame.body.clone())
+                        .map_err(|source| $crate::request::PayloadError::Body { len: _frame.body.len(), source })?, )?
+                })
+            }
+        }
+
+        #[cfg(test)]
+        impl $crate::request::sample::Sample for $name {
+            fn sample(_source: &mut $crate::request::sample::Source) -> Self {
+                Self {
+                    $( $field: $crate::request::sample::Sample::sample(_source), )*
+                    $( $body: <$body_type as $crate::request::sample::Sample>::sample(_source), )?
+                }
+            }
+        }
+    };
+}
+pub(crate) use payload;
+
+macro_rules! absent {
+    ($type:ty, $wire:literal, $default:expr) => {
+        $default
+    };
+    ($type:ty, $wire:literal) => {
+        <$type as $crate::request::Field>::absent()
+            .ok_or($crate::request::PayloadError::Missing { field: $wire })?
+    };
+}
+pub(crate) use absent;
+
+/// Declares a request with the fields, body and reply of another one under its own code.
+macro_rules! same_shape {
+    ($($(#[$doc:meta])* $name:ident = $code:ident as $inner:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name(pub $inner);
+
+        impl $crate::request::Payload for $name {
+            fn write_fields(&self, out: &mut $crate::FieldWriter<'_>) {
+                self.0.write_fields(out);
+            }
+
+            fn body(&self) -> $crate::request::Segments {
+                self.0.body()
+            }
+
+            fn read(frame: &$crate::Frame) -> Result<Self, $crate::request::PayloadError> {
+                $inner::read(frame).map(Self)
+            }
+        }
+
+        impl $crate::request::Request for $name {
+            const CODE: $crate::RequestCode = $crate::RequestCode::$code;
+            const ACCEPTS: &'static [$crate::ResponseCode] = <$inner as $crate::request::Request>::ACCEPTS;
+            type Reply = <$inner as $crate::request::Request>::Reply;
+        }
+    )*};
+}
+pub(crate) use same_shape;
+
+crate::request::payload! {
+    /// An answer that carries nothing but its code.
+    Done {}
+}
+
+/// Values for tests of every declared request.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::*;
+    use crate::frame::{FrameDecoder, MAX_FRAME_BYTES};
+
+    /// Bytes to make values of; zeros when they run out.
+    pub(crate) struct Source(pub(crate) std::vec::IntoIter<u8>);
+
+    impl Source {
+        pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+            std::array::from_fn(|_| self.0.next().unwrap_or(0))
+        }
+    }
+
+    pub(crate) trait Sample {
+        fn sample(source: &mut Source) -> Self;
+    }
+
+    macro_rules! sample_integers {
+        ($($type:ty),*) => {$(
+            impl Sample for $type {
+                fn sample(source: &mut Source) -> Self {
+                    Self::from_be_bytes(source.bytes())
+                }
+            }
+        )*};
+    }
+    sample_integers!(i32, i64, u32);
+
+    macro_rules! sample_units {
+        ($($type:ty),*) => {$(
+            impl Sample for $type {
+                fn sample(source: &mut Source) -> Self {
+                    Self::new(Sample::sample(source))
+                }
+            }
+        )*};
+    }
+    sample_units!(QueueId, QueueOffset, LogPosition, TagHash);
+
+    impl Sample for bool {
+        fn sample(source: &mut Source) -> Self {
+            source.bytes::<1>()[0] % 2 == 1
+        }
+    }
+
+    impl Sample for ByteString {
+        fn sample(source: &mut Source) -> Self {
+            let len = usize::from(source.bytes::<1>()[0] % 12);
+            (0..len)
+                .map(|_| match source.bytes::<1>()[0] {
+                    byte @ 0..=127 => char::from(byte), // control characters and quotes among them
+                    byte => char::from_u32(0x4e00 + u32::from(byte)).unwrap(),
+                })
+                .collect::<String>()
+                .into()
+        }
+    }
+
+    impl<T: Sample> Sample for Option<T> {
+        fn sample(source: &mut Source) -> Self {
+            bool::sample(source).then(|| T::sample(source))
+        }
+    }
+
+    impl Sample for Bytes {
+        fn sample(source: &mut Source) -> Self {
+            ByteString::sample(source).as_bytes().clone()
+        }
+    }
+
+    impl Sample for Segments {
+        fn sample(source: &mut Source) -> Self {
+            Bytes::sample(source).into()
+        }
+    }
+
+    pub(crate) type RoundTrip = fn(&mut Source, Encoding);
+
+    /// A sampled request and a sampled reply come back equal from their frames.
+    pub(crate) fn round_trip<R>(source: &mut Source, encoding: Encoding)
+    where
+        R: Request + Sample + PartialEq,
+        R::Reply: Sample + PartialEq,
+    {
+        let request = R::sample(source);
+        let mut out = BytesMut::new();
+        let shape =
+            RequestShape { opaque: Opaque::new(7), oneway: false, encoding, max_frame: MAX_FRAME_BYTES };
+        let body = request.body();
+        encode_request(&mut out, &request, &shape, body.len()).unwrap();
+        body.iter().for_each(|segment| out.extend_from_slice(segment));
+        let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut out).unwrap().unwrap();
+        assert_eq!((frame.request_code(), frame.is_response(), out.len()), (R::CODE, false, 0));
+        assert_eq!(R::read(&frame).unwrap(), request);
+
+        let reply = R::Reply::sample(source);
+        let shape = ReplyShape {
+            code: ResponseCode::SUCCESS,
+            remark: None,
+            opaque: Opaque::new(7),
+            encoding,
+            max_frame: MAX_FRAME_BYTES,
+        };
+        let body = reply.body();
+        encode_reply(&mut out, &shape, body.len(), |out| reply.write_fields(out)).unwrap();
+        body.iter().for_each(|segment| out.extend_from_slice(segment));
+        let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut out).unwrap().unwrap();
+        assert!(frame.is_response());
+        assert_eq!(R::Reply::read(&frame).unwrap(), reply);
+    }
+}

@@ -1,0 +1,50 @@
+//! Every request this family speaks, by concern.
+
+mod broker;
+mod client;
+mod kv_config;
+mod offset;
+mod pull;
+mod route;
+mod send;
+mod topic;
+
+pub use broker::*;
+pub use client::*;
+pub use kv_config::*;
+pub use offset::*;
+pub use pull::*;
+pub use route::*;
+pub use send::*;
+pub use topic::*;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Encoding;
+    use crate::request::sample::{RoundTrip, Source};
+
+    const FAMILIES: &[&[RoundTrip]] = &[
+        broker::ROUND_TRIPS,
+        client::ROUND_TRIPS,
+        kv_config::ROUND_TRIPS,
+        offset::ROUND_TRIPS,
+        pull::ROUND_TRIPS,
+        route::ROUND_TRIPS,
+        send::ROUND_TRIPS,
+        topic::ROUND_TRIPS,
+    ];
+
+    proptest! {
+        #[test]
+        fn every_request_and_reply_survives_both_encodings(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            for round_trip in FAMILIES.iter().copied().flatten() {
+                for encoding in [Encoding::Json, Encoding::Compact] {
+                    round_trip(&mut Source(bytes.clone().into_iter()), encoding);
+                }
+            }
+        }
+    }
+}

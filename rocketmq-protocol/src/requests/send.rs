@@ -1,0 +1,52 @@
+//! Sending messages.
+
+use crate::request::{requests, same_shape};
+use crate::{ByteString, QueueId, QueueOffset};
+use bytes::Bytes;
+
+requests! {
+    /// Stores one message. The old `SEND_MESSAGE` (10) has the same fields under long names, which are read too.
+    /// Java: `protocol/header/SendMessageRequestHeaderV2.java`.
+    SendMessage = SEND_MESSAGE_V2 {
+        producer_group: ByteString => "a" | "producerGroup",
+        topic: ByteString => "b" | "topic",
+        /// Topic to copy from where `topic` must be created, normally `TBW102`.
+        default_topic: ByteString => "c" | "defaultTopic",
+        default_topic_queue_nums: i32 => "d" | "defaultTopicQueueNums",
+        /// Negative: the broker picks a queue.
+        queue_id: QueueId => "e" | "queueId",
+        sys_flag: i32 => "f" | "sysFlag",
+        /// Milliseconds since 1970, by the client's clock.
+        born_timestamp: i64 => "g" | "bornTimestamp",
+        /// The user's own number.
+        flag: i32 => "h" | "flag",
+        /// Property string; see [`crate::message`].
+        properties: Option<ByteString> => "i" | "properties",
+        reconsume_times: i32 => "j" | "reconsumeTimes" or 0,
+        unit_mode: bool => "k" | "unitMode" or false,
+        /// Only for retry topics.
+        max_reconsume_times: Option<i32> => "l" | "maxReconsumeTimes",
+        /// The body is a client batch.
+        batch: bool => "m" | "batch" or false,
+        broker_name: Option<ByteString> => "n" | "bname",
+    } body(body: Bytes)
+    accepts [FLUSH_DISK_TIMEOUT, SLAVE_NOT_AVAILABLE, FLUSH_SLAVE_TIMEOUT]
+    -> SendReply {
+        /// Offset message id; comma-joined, one for each message of a batch.
+        message_id: ByteString => "msgId",
+        queue_id: QueueId => "queueId",
+        /// Offset of the (first) message.
+        queue_offset: QueueOffset => "queueOffset",
+        /// The unique key.
+        transaction_id: Option<ByteString> => "transactionId",
+        batch_unique_id: Option<ByteString> => "batchUniqId",
+        recall_handle: Option<ByteString> => "recallHandle",
+        region: Option<ByteString> => "MSG_REGION",
+        trace_on: Option<bool> => "TRACE_ON",
+    };
+}
+
+same_shape! {
+    /// Stores a client batch (see `message::batch`) in one queue, all of it or nothing.
+    SendBatchMessage = SEND_BATCH_MESSAGE as SendMessage;
+}

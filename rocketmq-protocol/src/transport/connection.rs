@@ -1,0 +1,372 @@
+//! [`Connection`]: the handle on a connection. Cheap to clone; the task that drives it lives elsewhere.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::error::RequestError;
+use super::outbox::Outbox;
+use super::socket::TransportOptions;
+use crate::request::{Payload, ReplyShape, Request, RequestShape, encode_reply, encode_request};
+use crate::{Frame, FrameTooLong, Opaque, ResponseCode};
+
+/// Tells connections of one process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+/// A connection to a peer.
+#[derive(Clone)]
+pub struct Connection {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    id: ConnectionId,
+    /// As it was asked for, for errors.
+    name: String,
+    peer: SocketAddr,
+    local: SocketAddr,
+    pub(super) options: TransportOptions,
+    /// What tasks leave for the driver. Held to encode a frame or look up a call, never while waiting.
+    state: Mutex<State>,
+    /// Requests of the peer that have no answer yet.
+    in_flight: AtomicUsize,
+    /// No more requests are read; the driver waits for those in flight.
+    stopping: AtomicBool,
+    /// Tells callers that the outbox has room again.
+    room: Notify,
+    pub(super) closed: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    outbox: Outbox,
+    calls: HashMap<i32, oneshot::Sender<Frame>>,
+    next_opaque: i32,
+    /// The driver, when it has nothing to do until something is queued.
+    driver: Option<Waker>,
+    /// Somebody waits for room.
+    crowded: bool,
+    closed: bool,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Connection {
+    /// A connection that is closed with `closed`.
+    pub(super) fn new(
+        name: String,
+        peer: SocketAddr,
+        local: SocketAddr,
+        options: TransportOptions,
+        closed: CancellationToken,
+    ) -> Self {
+        let shared = Shared {
+            id: ConnectionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            name,
+            peer,
+            local,
+            options,
+            state: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            room: Notify::new(),
+            closed,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Tells this connection apart from every other one of the process.
+    pub fn id(&self) -> ConnectionId {
+        self.shared.id
+    }
+
+    /// Address of the peer.
+    pub fn peer(&self) -> SocketAddr {
+        self.shared.peer
+    }
+
+    /// Our own address.
+    pub fn local(&self) -> SocketAddr {
+        self.shared.local
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.is_cancelled()
+    }
+
+    /// Waits until the connection is gone.
+    pub async fn closed(&self) {
+        self.shared.closed.cancelled().await;
+    }
+
+    /// Closes the connection. Calls under way fail; what is queued is not sent.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Sends `request` and waits up to `timeout` for its reply.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing behind; the request may have been carried out.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; an answer whose code the request does not accept is [`RequestError::Refused`].
+    pub async fn call<R: Request>(&self, request: &R, timeout: Duration) -> Result<R::Reply, RequestError> {
+        self.call_coded(request, timeout).await.map(|(_, reply)| reply)
+    }
+
+    /// As [`Connection::call`], for requests that accept with more than one code.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`].
+    pub async fn call_coded<R: Request>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<(ResponseCode, R::Reply), RequestError> {
+        let answer = match tokio::time::timeout(timeout, self.exchange(request)).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+                return Err(RequestError::Timeout { request, addr, waited: timeout });
+            }
+        };
+        let code = answer.response_code();
+        if !R::ACCEPTS.contains(&code) {
+            let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+            let remark = answer.remark.map(|remark| remark.to_string());
+            return Err(RequestError::Refused { request, addr, code, remark });
+        }
+        match R::Reply::read(&answer) {
+            Ok(reply) => Ok((code, reply)),
+            Err(source) => Err(RequestError::Reply {
+                request: request_name::<R>(),
+                addr: self.shared.name.clone(),
+                source,
+            }),
+        }
+    }
+
+    async fn exchange<R: Request>(&self, request: &R) -> Result<Frame, RequestError> {
+        let (sender, answer) = oneshot::channel();
+        let opaque = self.enqueue(request, Some(sender)).await?;
+        let _slot = CallSlot { shared: &self.shared, opaque };
+        answer.await.map_err(|_| self.gone::<R>())
+    }
+
+    /// Sends `request` without waiting for an answer: it is on its way when this returns, no more is known.
+    ///
+    /// # Errors
+    /// The connection is closed, has no room for `timeout`, or the request is too long.
+    pub async fn send_oneway<R: Request>(&self, request: &R, timeout: Duration) -> Result<(), RequestError> {
+        match tokio::time::timeout(timeout, self.enqueue(request, None)).await {
+            Ok(queued) => queued.map(drop),
+            Err(_) => {
+                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+                Err(RequestError::Timeout { request, addr, waited: timeout })
+            }
+        }
+    }
+
+    /// As [`Connection::send_oneway`], but never waits: what finds no room is not sent.
+    ///
+    /// # Errors
+    /// The connection is closed or crowded, or the request is too long.
+    pub fn try_send_oneway<R: Request>(&self, request: &R) -> Result<(), RequestError> {
+        match self.try_enqueue(request, &mut None) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => {
+                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+                Err(RequestError::Timeout { request, addr, waited: Duration::ZERO })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn enqueue<R: Request>(
+        &self,
+        request: &R,
+        mut reply: Option<oneshot::Sender<Frame>>,
+    ) -> Result<Opaque, RequestError> {
+        loop {
+            let room = self.shared.room.notified();
+            if let Some(opaque) = self.try_enqueue(request, &mut reply)? {
+                return Ok(opaque);
+            }
+            tokio::select! {
+                () = room => {}
+                () = self.shared.closed.cancelled() => return Err(self.gone::<R>()),
+            }
+        }
+    }
+
+    /// Queues the request and, when there is one, the slot for its reply; `None` when there is no room.
+    fn try_enqueue<R: Request>(
+        &self,
+        request: &R,
+        reply: &mut Option<oneshot::Sender<Frame>>,
+    ) -> Result<Option<Opaque>, RequestError> {
+        let shared = &*self.shared;
+        let body = request.body();
+        let mut state = shared.lock();
+        if state.closed {
+            return Err(self.gone::<R>());
+        }
+        if state.outbox.len() > shared.options.max_queued_bytes {
+            state.crowded = true;
+            return Ok(None);
+        }
+        let opaque = Opaque::new(state.next_opaque);
+        state.next_opaque = state.next_opaque.wrapping_add(1);
+        let shape = RequestShape {
+            opaque,
+            oneway: reply.is_none(),
+            encoding: shared.options.encoding,
+            max_frame: shared.options.max_frame,
+        };
+        state.outbox.push(|out| encode_request(out, request, &shape, body.len()), &body).map_err(
+            |source| RequestError::TooLong {
+                request: request_name::<R>(),
+                addr: shared.name.clone(),
+                source,
+            },
+        )?;
+        if let Some(reply) = reply.take() {
+            state.calls.insert(opaque.get(), reply);
+        }
+        shared.wake_driver(state);
+        Ok(Some(opaque))
+    }
+
+    fn gone<R: Request>(&self) -> RequestError {
+        RequestError::Closed { request: request_name::<R>(), addr: self.shared.name.clone() }
+    }
+
+    /// Queues the answer to a request of the peer. What the peer can no longer get is dropped.
+    pub(super) fn answer<P: Payload>(&self, shape: &ReplyShape, payload: &P) -> Result<(), FrameTooLong> {
+        let body = payload.body();
+        let mut state = self.shared.lock();
+        if !state.closed {
+            state
+                .outbox
+                .push(|out| encode_reply(out, shape, body.len(), |out| payload.write_fields(out)), &body)?;
+            self.shared.wake_driver(state);
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_request(&self) {
+        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_request(&self) {
+        // At the limit the driver waits to read on, and when stopping for the last one to end.
+        let before = self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if before >= self.shared.options.max_in_flight || self.shared.stopping.load(Ordering::Acquire) {
+            self.shared.wake_driver(self.shared.lock());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can leave the state half-changed by a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
+        let driver = state.driver.take();
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+    }
+
+    /// Moves what is queued to `writing`; registers the driver to be woken when there is nothing.
+    pub(super) fn collect(&self, writing: &mut Outbox, context: &Context<'_>) {
+        let mut state = self.lock();
+        if state.outbox.is_empty() {
+            match &mut state.driver {
+                Some(driver) => driver.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return;
+        }
+        writing.take_from(&mut state.outbox);
+        if std::mem::take(&mut state.crowded) {
+            self.room.notify_waiters();
+        }
+    }
+
+    pub(super) fn complete(&self, answer: Frame) {
+        let call = self.lock().calls.remove(&answer.opaque.get());
+        if let Some(call) = call {
+            // The caller may have given up in between.
+            call.send(answer).ok();
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.lock().outbox.is_empty()
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let calls = std::mem::take(&mut state.calls);
+        self.wake_driver(state);
+        self.closed.cancel();
+        drop(calls); // fails every pending call
+    }
+}
+
+/// Frees the slot of a call that its caller no longer waits for.
+struct CallSlot<'a> {
+    shared: &'a Shared,
+    opaque: Opaque,
+}
+
+impl Drop for CallSlot<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().calls.remove(&self.opaque.get());
+    }
+}
+
+fn request_name<R: Request>() -> &'static str {
+    R::CODE.name().unwrap_or("request")
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Connection {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.shared.id.0).field("peer", &self.shared.peer).finish()
+    }
+}
