@@ -11,6 +11,7 @@ mod fields;
 mod frame;
 mod header;
 pub mod json;
+pub mod message;
 pub mod name;
 pub mod request;
 pub mod requests;
