@@ -105,3 +105,44 @@ fn read_entry<'a>(fields: &mut Reader<'a>) -> Result<BatchEntry<'a>, MessageErro
         properties: PropertiesRef::new(fields.sized16("properties")?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn batches_survive_encoding_and_decoding(
+            sent in prop::collection::vec((any::<i32>(), any::<Vec<u8>>(), "(a\x01b\x02)*"), 0..6),
+        ) {
+            let batch: Vec<_> = sent.iter().map(|(flag, body, properties)| BatchEntry {
+                flag: *flag,
+                body,
+                properties: properties.as_str().into(),
+            }).collect();
+            let mut out = BytesMut::new();
+            for entry in &batch {
+                let before = out.len();
+                prop_assert_eq!(entry.encode(&mut out).unwrap(), out.len() - before);
+            }
+            prop_assert_eq!(entries(&out).collect::<Result<Vec<_>, _>>().unwrap(), batch);
+        }
+
+        #[test]
+        fn any_bytes_are_entries_and_at_most_one_error(bytes in prop::collection::vec(prop_oneof![Just(0_u8), any::<u8>()], 0..200)) {
+            let errors = entries(&bytes).filter(Result::is_err).count();
+            prop_assert!(errors <= 1);
+            prop_assert!(entries(&bytes).count() <= bytes.len() / FIXED_LEN + 1);
+        }
+    }
+
+    #[test]
+    fn properties_that_do_not_fit_are_refused() {
+        let long = "x".repeat(32_768);
+        let entry = BatchEntry { properties: long.as_str().into(), ..BatchEntry::default() };
+        let refused = entry.encode(&mut BytesMut::new());
+        assert_eq!(refused, Err(MessageError::TooLong { field: "properties", len: 32_768, limit: 32_767 }));
+    }
+}

@@ -203,3 +203,95 @@ mod zstd {
         Err(CompressionError::NoZstd)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BUILT: &[Compression] = if cfg!(feature = "zstd") {
+        &[Compression::Zlib, Compression::Lz4, Compression::Zstd]
+    } else {
+        &[Compression::Zlib, Compression::Lz4]
+    };
+
+    fn any_compression() -> impl Strategy<Value = Compression> {
+        prop::sample::select(BUILT)
+    }
+
+    /// Something of which parts repeat.
+    fn any_body() -> impl Strategy<Value = Vec<u8>> {
+        (prop::collection::vec(any::<u8>(), 0..300), 1_usize..100)
+            .prop_map(|(body, times)| body.repeat(times))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn bodies_survive_compression(compression in any_compression(), body in any_body(), level in 0_u32..12) {
+            let compressed = compression.compress(&body, level).unwrap();
+            prop_assert_eq!(&compression.decompress(&compressed, body.len()).unwrap(), &body);
+            prop_assert_eq!(&compression.decompress(&compressed, usize::MAX).unwrap(), &body);
+            if let Some(less) = body.len().checked_sub(1) {
+                let refused = compression.decompress(&compressed, less).unwrap_err();
+                let is_too_large = matches!(refused, CompressionError::TooLarge { limit } if limit == less);
+                prop_assert!(is_too_large, "{refused:?}");
+            }
+        }
+
+        #[test]
+        fn a_body_cut_anywhere_is_an_error(
+            compression in any_compression(),
+            body in any_body(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let compressed = compression.compress(&body, 5).unwrap();
+            let cut = &compressed[..cut.index(compressed.len())];
+            let refused = compression.decompress(cut, usize::MAX).unwrap_err();
+            let is_corrupt = matches!(refused, CompressionError::Corrupt { .. });
+            prop_assert!(is_corrupt, "{refused:?}");
+        }
+
+        #[test]
+        fn any_bytes_decompress_within_the_limit_or_fail(
+            compression in any_compression(),
+            body in any_body(),
+            junk in prop::collection::vec(any::<u8>(), 0..60),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let compressed = compression.compress(&body, 5).unwrap();
+            let at = at.index(compressed.len());
+            let spoilt = [&compressed[..at], &junk, compressed.get(at + junk.len()..).unwrap_or_default()].concat();
+            for bytes in [junk, spoilt] {
+                if let Ok(out) = compression.decompress(&bytes, 5_000) {
+                    prop_assert!(out.len() <= 5_000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let zeros = vec![0; 8 << 20];
+        for &compression in BUILT {
+            let bomb = compression.compress(&zeros, 9).unwrap();
+            let refused = compression.decompress(&bomb, 1 << 20).unwrap_err();
+            assert!(matches!(refused, CompressionError::TooLarge { limit: 1_048_576 }), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn zlib_never_holds_more_than_the_limit() {
+        let bomb = Compression::Zlib.compress(&vec![0; 1 << 20], 9).unwrap();
+        assert!(inflate(&bomb, 1 << 20).unwrap().capacity() <= (1 << 20) + 1);
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn zstandard_without_the_feature_says_so() {
+        let refused = Compression::Zstd.decompress(b"", 1).unwrap_err();
+        assert!(refused.to_string().contains("feature `zstd`"));
+    }
+}

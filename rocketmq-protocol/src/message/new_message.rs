@@ -138,3 +138,64 @@ const fn is_v2(topic: &str) -> bool {
 fn canonical(host: SocketAddr) -> SocketAddr {
     SocketAddr::new(host.ip().to_canonical(), host.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::StoredMessageRef;
+    use super::*;
+
+    fn message<'a>(topic: &'a str, properties: &'a [&'a str]) -> NewMessage<'a> {
+        NewMessage {
+            topic,
+            queue_id: QueueId::ZERO,
+            flag: 0,
+            sys_flag: SysFlag::NONE,
+            born_timestamp: 0,
+            born_host: ([127, 0, 0, 1], 1).into(),
+            store_host: ([127, 0, 0, 1], 2).into(),
+            reconsume_times: 0,
+            prepared_transaction_offset: LogPosition::ZERO,
+            body: b"hello",
+            properties,
+        }
+    }
+
+    #[test]
+    fn property_parts_are_joined_by_exactly_one_end_mark() {
+        for (parts, joined) in [
+            (&["a\x01b", "c\x01d\x02"][..], "a\x01b\x02c\x01d\x02"),
+            (&["a\x01b\x02", "", "c\x01d"], "a\x01b\x02c\x01d"),
+            (&["", "a\x01b", ""], "a\x01b"),
+            (&[], ""),
+        ] {
+            let mut out = BytesMut::new();
+            let len = message("t", parts).encode(&mut out).unwrap();
+            assert_eq!((len, out.len()), (91 + 1 + 5 + joined.len(), len));
+            assert_eq!(StoredMessageRef::parse(&out).unwrap().properties().as_bytes(), joined.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_the_format_cannot_hold_is_refused_with_field_value_and_limit() {
+        let mut out = BytesMut::new();
+        let long = "x".repeat(32_768);
+        let error = message(&long, &[]).encode(&mut out).unwrap_err();
+        assert_eq!(error.to_string(), "topic has 32768 bytes, the limit is 32767");
+        let error = message("t", &[&long[1..], "y"]).encode(&mut out).unwrap_err();
+        assert_eq!(error.to_string(), "properties has 32769 bytes, the limit is 32767");
+        assert!(out.is_empty());
+        message("t", &[&long[1..]]).encode(&mut out).unwrap();
+    }
+
+    #[test]
+    fn a_mapped_address_is_stored_as_ipv4() {
+        let mut out = BytesMut::new();
+        let born_host = "[::ffff:10.1.2.3]:4".parse().unwrap();
+        NewMessage { born_host, sys_flag: SysFlag::BORN_HOST_V6, ..message("t", &[]) }
+            .encode(&mut out)
+            .unwrap();
+        let record = StoredMessageRef::parse(&out).unwrap();
+        assert_eq!(record.born_host(), ([10, 1, 2, 3], 4).into());
+        assert_eq!(record.sys_flag(), SysFlag::NONE);
+    }
+}

@@ -51,3 +51,42 @@ fn parse(text: &str) -> Option<OffsetMessageId> {
     let position = u64::from_str_radix(position, 16).ok()? as i64;
     Some(OffsetMessageId { host: SocketAddr::new(ip, port), position: LogPosition::new(position) })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_survive_printing_and_parsing(ip: std::net::IpAddr, port: u16, position: i64) {
+            let id = OffsetMessageId { host: SocketAddr::new(ip, port), position: position.into() };
+            let text = id.to_string();
+            prop_assert_eq!(text.len(), if ip.is_ipv4() { 32 } else { 56 });
+            prop_assert_eq!(text.parse(), Ok(id));
+            prop_assert_eq!(text.to_lowercase().parse(), Ok(id));
+        }
+
+        #[test]
+        fn any_text_is_an_id_or_an_error(text in "[0-9A-Fa-f]{28,60}|\\PC{0,60}") {
+            drop(text.parse::<OffsetMessageId>());
+        }
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        for text in [
+            "",
+            "0A00000100002A9F000000000000123",   // a digit short
+            "0A000001+0002A9F0000000000001234",  // a sign
+            "0A00000100012A9F0000000000001234",  // a port of 17 bits
+            "0A00000100002A9F00000000000012é34", // not hex
+        ] {
+            assert_eq!(
+                text.parse::<OffsetMessageId>(),
+                Err(MessageError::MessageId { text: text.to_owned() })
+            );
+        }
+    }
+}

@@ -35,10 +35,13 @@ impl<'a> PropertiesRef<'a> {
 
     /// The value of `name`.
     pub fn get(self, name: &str) -> Option<&'a str> {
+        if name.is_empty() || name.as_bytes().contains(&NAME_END) {
+            return None;
+        }
         let mut pairs = self.0.rsplit(|&byte| byte == VALUE_END); // from the end: the last one counts
         pairs.find_map(|pair| {
             let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END])?;
-            std::str::from_utf8(value).ok().filter(|value| !value.is_empty() && !name.is_empty())
+            std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
         })
     }
 
@@ -215,7 +218,7 @@ impl PropertiesBuilder {
     pub fn remove(mut self, name: &str) -> Self {
         let is_named =
             |pair: &str| pair.strip_prefix(name).is_some_and(|rest| rest.starts_with(char::from(NAME_END)));
-        if self.encoded.split(char::from(VALUE_END)).any(is_named) {
+        if !name.contains(char::from(NAME_END)) && self.encoded.split(char::from(VALUE_END)).any(is_named) {
             let kept = self.encoded.split_inclusive(char::from(VALUE_END)).filter(|pair| !is_named(pair));
             self.encoded = kept.collect();
         }
@@ -240,4 +243,73 @@ impl PropertiesBuilder {
 pub(super) fn check_len(len: usize) -> Result<i16, MessageError> {
     let limit = i16::MAX as usize;
     i16::try_from(len).map_err(|_| MessageError::TooLong { field: "properties", len, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_set_last_is_read(sets in prop::collection::vec(("[a-c]|[^\x01\x02]{1,9}", "[^\x01\x02]{0,9}"), 0..20)) {
+            let mut expected = HashMap::new();
+            let mut builder = Properties::builder();
+            for (name, value) in &sets {
+                builder = builder.set(name, value);
+                if value.is_empty() {
+                    expected.remove(name.as_str());
+                } else {
+                    expected.insert(name.as_str(), value.as_str());
+                }
+            }
+            let built = builder.build().unwrap();
+            prop_assert_eq!(built.iter().count(), expected.len());
+            prop_assert_eq!(built.iter().collect::<HashMap<_, _>>(), expected);
+        }
+
+        #[test]
+        fn get_and_iter_agree_on_any_bytes(bytes in prop::collection::vec(prop_oneof![0_u8..4, any::<u8>()], 0..60)) {
+            let properties = PropertiesRef::new(&bytes);
+            let last: HashMap<_, _> = properties.iter().collect();
+            for (name, value) in last {
+                prop_assert_eq!(properties.get(name), Some(value));
+            }
+            drop(Properties::from_bytes(Bytes::from(bytes)));
+        }
+
+        #[test]
+        fn names_that_are_not_there_are_not_found(bytes in "[ab\x01\x02]{0,20}", name in "[ab\x01\x02]{0,3}") {
+            let properties = PropertiesRef::from(bytes.as_str());
+            let found = properties.iter().filter(|pair| pair.0 == name).last();
+            prop_assert_eq!(properties.get(&name), found.map(|pair| pair.1));
+        }
+    }
+
+    #[test]
+    fn a_pair_is_added_to_a_string_that_lacks_its_end() {
+        let properties = Properties::new("a\x01b".into()).with("c", "d").unwrap();
+        assert_eq!(properties.encoded(), &"a\x01b\x02c\x01d\x02");
+    }
+
+    #[test]
+    fn the_first_refusal_is_reported() {
+        for (name, value) in [("", "v"), ("a\x01", "v"), ("a", "\x02")] {
+            let refused =
+                Properties::builder().set("fine", "v").set(name, value).set("later", "\x01").build();
+            assert_eq!(refused, Err(MessageError::Property { name: name.to_owned() }));
+        }
+        let refused = Properties::EMPTY.with("a", &"x".repeat(32_765));
+        assert_eq!(refused, Err(MessageError::TooLong { field: "properties", len: 32_768, limit: 32_767 }));
+    }
+
+    #[test]
+    fn a_string_that_is_not_utf8_keeps_its_good_pairs() {
+        let bytes = Bytes::from_static(b"a\x01b\x02k\x01\xff\x02");
+        assert_eq!(PropertiesRef::new(&bytes).iter().collect::<Vec<_>>(), [("a", "b")]);
+        assert_eq!(Properties::from_bytes(bytes).get("k"), Some("\u{fffd}"));
+    }
 }

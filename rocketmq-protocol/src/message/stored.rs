@@ -222,3 +222,38 @@ impl<'a> StoredMessageRef<'a> {
         OffsetMessageId { host: self.store_host, position: self.physical_offset }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300), v2: bool) {
+            drop(StoredMessageRef::parse(&bytes));
+            // Past the size and the magic, the fields get their share of nonsense.
+            let magic = if v2 { MAGIC_V2 } else { MAGIC_V1 };
+            let size = u32::try_from(bytes.len() + 8).unwrap();
+            let framed = [&size.to_be_bytes()[..], &magic.to_be_bytes(), &bytes].concat();
+            drop(StoredMessageRef::parse(&framed));
+        }
+    }
+
+    #[test]
+    fn the_filler_and_impossible_sizes_are_no_records() {
+        let filler = [&100_u32.to_be_bytes()[..], &MAGIC_BLANK.to_be_bytes(), &[0; 92]].concat();
+        assert_eq!(StoredMessageRef::parse(&filler), Err(MessageError::Magic { found: MAGIC_BLANK }));
+        for declared in [i32::MIN, -1, 0, 7] {
+            let bytes = [&declared.to_be_bytes()[..], &MAGIC_V1.to_be_bytes(), &[0; 92]].concat();
+            let expected = MessageError::Length { field: "record", value: declared };
+            assert_eq!(StoredMessageRef::parse(&bytes), Err(expected));
+        }
+        let short = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes()].concat();
+        let expected = MessageError::Truncated { field: "record", needed: 92, left: 0 };
+        assert_eq!(StoredMessageRef::parse(&short), Err(expected));
+        let long = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes(), &[0; 92]].concat();
+        assert_eq!(StoredMessageRef::parse(&long), Err(MessageError::Size { declared: 100, actual: 91 }));
+    }
+}

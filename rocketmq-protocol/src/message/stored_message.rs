@@ -150,3 +150,149 @@ impl Iterator for StoredMessages {
 }
 
 impl std::iter::FusedIterator for StoredMessages {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{PropertiesRef, batch::BatchEntry};
+    use super::*;
+
+    fn any_host() -> impl Strategy<Value = SocketAddr> {
+        let canonical = |(ip, port): (std::net::IpAddr, u16)| SocketAddr::new(ip.to_canonical(), port);
+        any::<(std::net::IpAddr, u16)>().prop_map(canonical)
+    }
+
+    prop_compose! {
+        fn any_message()(
+            topic in "[%|a-zA-Z0-9_-]{0,127}|[a-z]{120,300}|\\PC{0,40}",
+            queue in any::<(i32, i64, i64)>(),
+            flags in any::<(i32, i32)>(),
+            times in any::<(i64, i64, i32, i64)>(),
+            born_host in any_host(),
+            store_host in any_host(),
+            body in prop::collection::vec(any::<u8>(), 0..600),
+            pairs in prop::collection::vec(("[^\x01\x02]{1,12}", "[^\x01\x02]{0,30}"), 0..6),
+        ) -> StoredMessage {
+            let mut sys_flag = SysFlag::new(flags.1).without(SysFlag::BORN_HOST_V6).without(SysFlag::STORE_HOST_V6);
+            if born_host.is_ipv6() {
+                sys_flag = sys_flag.with(SysFlag::BORN_HOST_V6);
+            }
+            if store_host.is_ipv6() {
+                sys_flag = sys_flag.with(SysFlag::STORE_HOST_V6);
+            }
+            let properties = pairs.iter().fold(Properties::builder(), |all, (name, value)| all.set(name, value));
+            StoredMessage {
+                topic: topic.into(),
+                queue_id: queue.0.into(),
+                queue_offset: queue.1.into(),
+                physical_offset: queue.2.into(),
+                flag: flags.0,
+                sys_flag,
+                born_timestamp: times.0,
+                born_host,
+                store_timestamp: times.1,
+                store_host,
+                reconsume_times: times.2,
+                prepared_transaction_offset: times.3.into(),
+                body: body.into(),
+                properties: properties.build().unwrap(),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn messages_survive_encoding_and_decoding(messages in prop::collection::vec(any_message(), 0..5)) {
+            let mut out = BytesMut::new();
+            for message in &messages {
+                let len = message.encode(&mut out).unwrap();
+                let record = StoredMessageRef::parse(&out[out.len() - len..]).unwrap();
+                prop_assert!(record.crc_matches());
+                prop_assert_eq!(record.total_size(), len);
+            }
+            let decoded: Vec<_> = StoredMessages::new(out.freeze()).collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(decoded, messages);
+        }
+
+        #[test]
+        fn a_record_cut_anywhere_is_an_error(message in any_message(), cut in any::<prop::sample::Index>()) {
+            let mut out = BytesMut::new();
+            message.encode(&mut out).unwrap();
+            let mut cut = out.freeze().slice(..cut.index(91));
+            let before = cut.clone();
+            prop_assume!(!cut.is_empty());
+            prop_assert!(StoredMessage::decode(&mut cut).is_err());
+            prop_assert_eq!(cut, before);
+        }
+
+        #[test]
+        fn flipped_bytes_give_a_message_or_an_error(
+            message in any_message(),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut out = BytesMut::new();
+            message.encode(&mut out).unwrap();
+            for (at, value) in flips {
+                let at = at.index(out.len());
+                out[at] = value;
+            }
+            for message in StoredMessages::new(out.freeze()).flatten() {
+                if let Ok(message) = message.decompressed(1 << 16) {
+                    message.unwrapped().for_each(drop);
+                }
+            }
+        }
+
+        #[test]
+        fn an_inner_batch_of_any_bytes_gives_messages_or_an_error(mut message in any_message()) {
+            message.sys_flag = message.sys_flag.with(SysFlag::NEED_UNWRAP).with(SysFlag::INNER_BATCH);
+            prop_assert!(message.unwrapped().count() <= 600);
+        }
+
+        #[test]
+        fn an_inner_batch_survives_wrapping(outer in any_message(), inner in prop::collection::vec(any_message(), 0..5)) {
+            let mut body = BytesMut::new();
+            for message in &inner {
+                let properties = PropertiesRef::new(message.properties.encoded().as_bytes());
+                BatchEntry { flag: message.flag, body: &message.body, properties }.encode(&mut body).unwrap();
+            }
+            let sys_flag = outer.sys_flag.with(SysFlag::NEED_UNWRAP).with(SysFlag::INNER_BATCH);
+            let outer = StoredMessage { sys_flag, body: body.freeze(), properties: Properties::EMPTY, ..outer };
+            let unwrapped: Vec<_> = outer.clone().unwrapped().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(unwrapped.len(), inner.len());
+            for (at, (single, inner)) in (0_i64..).zip(unwrapped.iter().zip(&inner)) {
+                prop_assert_eq!(single.queue_offset, outer.queue_offset.plus(at));
+                prop_assert_eq!((&single.body, &single.properties), (&inner.body, &inner.properties));
+            }
+        }
+    }
+
+    #[test]
+    fn decoding_shares_the_pulled_body() {
+        let mut out = BytesMut::new();
+        let message = StoredMessage {
+            topic: "orders".into(),
+            queue_id: QueueId::ZERO,
+            queue_offset: QueueOffset::ZERO,
+            physical_offset: LogPosition::ZERO,
+            flag: 0,
+            sys_flag: SysFlag::NONE,
+            born_timestamp: 0,
+            born_host: ([127, 0, 0, 1], 1).into(),
+            store_timestamp: 0,
+            store_host: ([127, 0, 0, 1], 2).into(),
+            reconsume_times: 0,
+            prepared_transaction_offset: LogPosition::ZERO,
+            body: Bytes::from_static(b"hello"),
+            properties: Properties::EMPTY.with("TAGS", "a").unwrap(),
+        };
+        message.encode(&mut out).unwrap();
+        let pulled = out.freeze();
+        let range = pulled.as_ptr_range();
+        let decoded = StoredMessage::decode(&mut pulled.clone()).unwrap().unwrap();
+        for part in [decoded.topic.as_bytes(), &decoded.body, decoded.properties.encoded().as_bytes()] {
+            assert!(range.contains(&part.as_ptr()));
+        }
+    }
+}

@@ -60,3 +60,35 @@ const fn day_of_month(days_since_epoch: i64) -> i64 {
     let month_from_march = (5 * day_of_year + 2) / 153;
     day_of_year - (153 * month_from_march + 2) / 5 + 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_begin_where_the_calendar_says() {
+        for (now_ms, day) in [
+            (0, 1),                  // 1970-01-01
+            (-1, 31),                // 1969-12-31
+            (951_782_400_000, 29),   // 2000-02-29
+            (951_868_800_000, 1),    // 2000-03-01
+            (1_709_164_800_000, 29), // 2024-02-29
+            (4_107_542_400_000, 1),  // 2100-03-01, after the 28th
+            (4_107_456_000_000, 28),
+            (1_798_761_599_999, 31), // the last millisecond of 2026
+        ] {
+            assert_eq!(day_of_month(i64::div_euclid(now_ms, MS_PER_DAY)), day, "{now_ms}");
+        }
+        assert_eq!(ms_since_month_start(1_798_761_599_999), 31 * 86_400_000 - 1);
+        for extreme in [i64::MIN, i64::MAX] {
+            assert!(ms_since_month_start(extreme) < 31 * 86_400_000);
+        }
+    }
+
+    #[test]
+    fn keys_of_one_millisecond_differ() {
+        let generator = UniqueKeyGenerator::new([10, 1, 2, 3].into(), 7, 8);
+        let keys: std::collections::HashSet<_> = (0..65_536).map(|_| generator.next(1)).collect();
+        assert_eq!(keys.len(), 65_536);
+    }
+}
