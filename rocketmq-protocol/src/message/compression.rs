@@ -1,10 +1,12 @@
 //! [`Compression`]: how bodies are compressed, with a cap on what comes out.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status};
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use lz4_flex::frame::FrameEncoder;
+
+use super::lz4_frame;
 
 /// A kind of compression that bodies can have. Java: `common/compression/CompressionType.java`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,13 +82,16 @@ impl Compression {
     pub fn decompress(self, body: &[u8], max_len: usize) -> Result<Bytes, CompressionError> {
         match self {
             Self::Zlib => inflate(body, max_len),
-            Self::Lz4 => decompress_lz4(body, max_len),
+            Self::Lz4 => lz4_frame::decompress(body, max_len),
             Self::Zstd => zstd::decompress(body, max_len),
         }
         .map(Bytes::from)
     }
 
-    fn corrupt(self, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CompressionError {
+    pub(super) fn corrupt(
+        self,
+        why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> CompressionError {
         CompressionError::Corrupt {
             compression: self,
             source: io::Error::new(io::ErrorKind::InvalidData, why),
@@ -94,7 +99,7 @@ impl Compression {
     }
 }
 
-const CUT_OFF: &str = "it is cut off";
+pub(super) const CUT_OFF: &str = "it is cut off";
 
 fn deflate(body: &[u8], level: u32) -> Result<Vec<u8>, CompressionError> {
     let mut encoder = flate2::write::ZlibEncoder::new(
@@ -136,24 +141,6 @@ fn compress_lz4(body: &[u8]) -> Result<Vec<u8>, CompressionError> {
         .map_err(lz4_flex::frame::Error::from)
         .and_then(|()| encoder.finish())
         .map_err(|error| CompressionError::Compress { compression: Compression::Lz4, source: error.into() })
-}
-
-fn decompress_lz4(body: &[u8], max_len: usize) -> Result<Vec<u8>, CompressionError> {
-    // The decoder takes the end of the input between two blocks for the end of the frame. It reads on to learn of it: a
-    // byte after the body is still there only when the frame's own end mark was met.
-    let mut decoder = FrameDecoder::new(body.chain(&[0_u8][..]));
-    let mut out = Vec::new();
-    let room = u64::try_from(max_len).unwrap_or(u64::MAX).saturating_add(1);
-    let read = decoder.by_ref().take(room).read_to_end(&mut out);
-    read.map_err(|error| Compression::Lz4.corrupt(error))?;
-    if out.len() > max_len {
-        return Err(CompressionError::TooLarge { limit: max_len });
-    }
-    let (_, after_body) = decoder.get_ref().get_ref();
-    if after_body.is_empty() {
-        return Err(Compression::Lz4.corrupt(CUT_OFF));
-    }
-    Ok(out)
 }
 
 #[cfg(feature = "zstd")]

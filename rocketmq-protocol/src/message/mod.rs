@@ -8,6 +8,7 @@ mod compression;
 mod error;
 mod host;
 mod inner_batch;
+mod lz4_frame;
 mod new_message;
 mod offset_message_id;
 mod properties;
