@@ -131,6 +131,24 @@ fn a_heartbeat_of_go_or_4_9_reads_with_defaults() {
     assert!(heartbeat.producer_data_set.is_empty() && !heartbeat.without_sub);
 }
 
+/// As `src/protocol/heartbeat/ConsumerData.hpp` and `src/protocol/ConsumerRunningInfo.cpp` of the C++ client print.
+#[test]
+fn bodies_of_the_cpp_client_are_read() {
+    let text = r#"{"clientID":"c","consumerDataSet":[{"consumeFromWhere":4,"consumeType":0,"groupName":"g","messageModel":0,
+        "subscriptionDataSet":[{"codeSet":[42],"subString":"*","subVersion":"1700000000000","topic":"T"}]}]}
+"#;
+    let heartbeat: HeartbeatData = json::from_slice(text.as_bytes()).unwrap();
+    let group = &heartbeat.consumer_data_set[0];
+    assert_eq!(group.consume_from_where, ConsumeFromWhere::FirstOffset);
+    assert_eq!(group.consume_type, ConsumeType::Actively);
+    assert_eq!(group.message_model, MessageModel::Broadcasting);
+    assert_eq!(group.subscription_data_set[0].sub_version, 1_700_000_000_000);
+
+    let text = "{\"mqTable\":{{\n\t\"brokerName\" : \"b\",\n\t\"queueId\" : 0,\r\n\t\"topic\" : \"T\"\n}:{\n\t\"commitOffset\" : \"5\"\n}},\"jstack\":\"\"}";
+    let info: ConsumerRunningInfo = json::from_slice(text.as_bytes()).unwrap();
+    assert_eq!(info.mq_table[&MessageQueue::new("T", "b", 0)].commit_offset, QueueOffset::new(5));
+}
+
 #[test]
 fn the_fingerprint_is_javas_and_ignores_client_and_versions() {
     let golden = case("heartbeat_fingerprint");

@@ -22,11 +22,11 @@ wire_enum! {
 wire_enum! {
     /// Whether the members of a group share the messages. Java: `protocol/heartbeat/MessageModel.java`.
     MessageModel {
+        /// Each message goes to every member.
+        Broadcasting = "BROADCASTING",
         /// Each message goes to one member.
         #[default]
         Clustering = "CLUSTERING",
-        /// Each message goes to every member.
-        Broadcasting = "BROADCASTING",
     }
 }
 

@@ -173,11 +173,8 @@ fn read_topic(block: &[u8]) -> Result<TopicConfig, RegisterBrokerBodyError> {
     let read_queue_nums = number("a number of read queues")?;
     let write_queue_nums = number("a number of write queues")?;
     let perm = Perm::new(number("permissions")?);
-    let topic_filter_type = match fields.next() {
-        Some("SINGLE_TAG") => TopicFilterType::SingleTag,
-        Some("MULTI_TAG") => TopicFilterType::MultiTag,
-        _ => return Err(without("a filter type")),
-    };
+    let topic_filter_type =
+        fields.next().and_then(TopicFilterType::from_name).ok_or_else(|| without("a filter type"))?;
     // 4.x has no attributes.
     let attributes = match fields.next() {
         Some(attributes) => read_json("a topic's attributes", attributes.as_bytes())?,
