@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::SubscriptionData;
-use super::subscription::java_string_hash;
 use crate::json::{self, JsonError, JsonStyle};
+use crate::message::java_string_hash;
 
 wire_enum! {
     /// How a consumer gets its messages. Java: `protocol/heartbeat/ConsumeType.java`.

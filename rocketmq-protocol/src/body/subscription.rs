@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::number::number;
+use crate::message::java_string_hash;
 
 wire_enum! {
     /// The language a subscription is written in; no name at all stands for tags. Java: `common/filter/ExpressionType.java`.
@@ -86,11 +87,6 @@ pub struct CheckClientRequest {
     pub namespace: Option<String>,
     /// The subscription.
     pub subscription_data: SubscriptionData,
-}
-
-/// `String.hashCode` of Java: over UTF-16 units, wrapping.
-pub(super) fn java_string_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
 #[cfg(test)]
