@@ -103,6 +103,8 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> Result<S
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde::Deserialize;
     use serde_json::{Value, json};
 
@@ -112,6 +114,13 @@ mod tests {
     fn a_reference_stands_for_its_target() {
         let read: Value = from_slice(br#"{"a":{0:[{"x":1}]},"b":{"$ref":"$.a"},"c":{"$ref":".."}}"#).unwrap();
         assert_eq!(read, json!({"a": {"0": [{"x": 1}]}, "b": {"0": [{"x": 1}]}}));
+    }
+
+    #[test]
+    fn a_reference_to_a_table_with_numbers_keeps_them() {
+        type Tables = BTreeMap<String, BTreeMap<i32, i64>>;
+        let read: Tables = from_slice(br#"{"a":{0:1,-1:2},"b":{"$ref":"$.a"}}"#).unwrap();
+        assert_eq!((read["b"].len(), &read["a"]), (2, &read["b"]));
     }
 
     #[test]
