@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::SubscriptionData;
-use super::subscription::java_string_hash;
 use crate::json::{self, JsonError, JsonStyle};
+use crate::message::java_string_hash;
 
 wire_enum! {
     /// How a consumer gets its messages. Java: `protocol/heartbeat/ConsumeType.java`.
@@ -22,11 +22,11 @@ wire_enum! {
 wire_enum! {
     /// Whether the members of a group share the messages. Java: `protocol/heartbeat/MessageModel.java`.
     MessageModel {
+        /// Each message goes to every member.
+        Broadcasting = "BROADCASTING",
         /// Each message goes to one member.
         #[default]
         Clustering = "CLUSTERING",
-        /// Each message goes to every member.
-        Broadcasting = "BROADCASTING",
     }
 }
 

@@ -152,12 +152,14 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for TableVisitor<V> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::json::{self, JsonStyle};
 
     #[test]
     fn queues_sort_by_topic_then_broker_then_number() {
-        let mut queues = vec![
+        let mut queues = [
             MessageQueue::new("b", "a", 0),
             MessageQueue::new("a", "b", 0),
             MessageQueue::new("a", "a", 10),
@@ -187,5 +189,21 @@ mod tests {
         assert_eq!(table.get(&MessageQueue::new("T", "b", 3)), Some(&1));
         let error = json::from_slice::<QueueTable<i64>>(br#"{{"$ref":"$.a"}:1}"#).unwrap_err();
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("is not a message queue"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_survives_both_styles(
+            entries in prop::collection::btree_map((any::<String>(), any::<String>(), any::<i32>()), any::<i64>(), 0..4),
+        ) {
+            let table: QueueTable<i64> = entries
+                .into_iter()
+                .map(|((topic, broker, id), value)| (MessageQueue::new(topic, broker, id), value))
+                .collect();
+            for style in [JsonStyle::Fastjson, JsonStyle::Standard] {
+                let text = json::to_bytes(&table, style).unwrap();
+                prop_assert_eq!(&json::from_slice::<QueueTable<i64>>(&text).unwrap(), &table);
+            }
+        }
     }
 }

@@ -4,31 +4,8 @@
 //! [`json::to_bytes`](crate::json::to_bytes) gives the same text. A field that is missing or `null` takes its default, an
 //! unknown one is ignored, and `None` is not printed. Maps are ordered: equal values print equally.
 
-/// An enum that is known by name on the wire.
-macro_rules! wire_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
-        }
-
-        impl $name {
-            /// The name on the wire.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $text,)*
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.name())
-            }
-        }
-    };
-}
+#[macro_use]
+mod wire_enum;
 
 mod connection;
 mod consume_directly;
@@ -37,6 +14,7 @@ mod heartbeat;
 mod lists;
 mod lock;
 mod message_queue;
+mod number;
 mod offsets;
 mod perm;
 mod register_broker;

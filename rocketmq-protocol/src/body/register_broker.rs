@@ -90,15 +90,7 @@ impl RegisterBrokerBody {
         if body.first() != Some(&ZLIB) {
             return read_json("the JSON form", body);
         }
-        let mut inflated = Vec::new();
-        ZlibDecoder::new(body)
-            .take(MAX_INFLATED_BYTES + 1)
-            .read_to_end(&mut inflated)
-            .map_err(RegisterBrokerBodyError::Inflate)?;
-        if inflated.len() as u64 > MAX_INFLATED_BYTES {
-            return Err(RegisterBrokerBodyError::TooLong { limit: MAX_INFLATED_BYTES });
-        }
-        Self::decode_inflated(&inflated)
+        Self::decode_inflated(&inflate(body, MAX_INFLATED_BYTES)?)
     }
 
     fn decode_inflated(inflated: &[u8]) -> Result<Self, RegisterBrokerBodyError> {
@@ -150,6 +142,13 @@ impl RegisterBrokerBody {
     }
 }
 
+fn inflate(body: &[u8], limit: u64) -> Result<Vec<u8>, RegisterBrokerBodyError> {
+    let mut inflated = Vec::new();
+    let mut decoder = ZlibDecoder::new(body).take(limit.saturating_add(1));
+    decoder.read_to_end(&mut inflated).map_err(RegisterBrokerBodyError::Inflate)?;
+    if inflated.len() as u64 > limit { Err(RegisterBrokerBodyError::TooLong { limit }) } else { Ok(inflated) }
+}
+
 fn put_block(out: &mut Vec<u8>, block: &[u8]) {
     out.put_u32(block.len() as u32);
     out.put_slice(block);
@@ -174,11 +173,8 @@ fn read_topic(block: &[u8]) -> Result<TopicConfig, RegisterBrokerBodyError> {
     let read_queue_nums = number("a number of read queues")?;
     let write_queue_nums = number("a number of write queues")?;
     let perm = Perm::new(number("permissions")?);
-    let topic_filter_type = match fields.next() {
-        Some("SINGLE_TAG") => TopicFilterType::SingleTag,
-        Some("MULTI_TAG") => TopicFilterType::MultiTag,
-        _ => return Err(without("a filter type")),
-    };
+    let topic_filter_type =
+        fields.next().and_then(TopicFilterType::from_name).ok_or_else(|| without("a filter type"))?;
     // 4.x has no attributes.
     let attributes = match fields.next() {
         Some(attributes) => read_json("a topic's attributes", attributes.as_bytes())?,
@@ -275,10 +271,14 @@ mod tests {
 
     #[test]
     fn what_inflates_beyond_the_limit_is_refused() {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-        io::copy(&mut io::repeat(0).take(MAX_INFLATED_BYTES + 1), &mut encoder).unwrap();
-        let error = RegisterBrokerBody::decode(&encoder.finish().unwrap()).unwrap_err();
-        assert_eq!(error.to_string(), "a broker registration inflates to more than 67108864 bytes");
+        let body = registration().encode_compressed().unwrap();
+        let length = registration().encode_short().unwrap().len() as u64;
+        assert!(inflate(&body, length).is_ok());
+        let error = inflate(&body, length - 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("a broker registration inflates to more than {} bytes", length - 1)
+        );
     }
 
     #[test]

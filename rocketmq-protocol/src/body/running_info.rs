@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::number::number;
 use super::{QueueTable, SubscriptionData};
 use crate::QueueOffset;
 
@@ -35,34 +36,45 @@ pub struct ConsumerRunningInfo {
 #[serde(default, rename_all = "camelCase")]
 pub struct ProcessQueueInfo {
     /// Messages that were pulled and not yet consumed.
+    #[serde(deserialize_with = "number")]
     pub cached_msg_count: i32,
     /// The last of them.
+    #[serde(deserialize_with = "number")]
     pub cached_msg_max_offset: QueueOffset,
     /// The first of them.
+    #[serde(deserialize_with = "number")]
     pub cached_msg_min_offset: QueueOffset,
     /// Their bodies, in MiB.
-    #[serde(rename = "cachedMsgSizeInMiB")]
+    #[serde(rename = "cachedMsgSizeInMiB", deserialize_with = "number")]
     pub cached_msg_size_in_mib: i32,
     /// What is before was consumed.
+    #[serde(deserialize_with = "number")]
     pub commit_offset: QueueOffset,
     /// Whether the queue was given up. The wire misspells it; Go does not.
     #[serde(rename = "droped", alias = "dropped")]
     pub dropped: bool,
     /// When the listener was last called.
+    #[serde(deserialize_with = "number")]
     pub last_consume_timestamp: i64,
     /// When the lock was last renewed.
+    #[serde(deserialize_with = "number")]
     pub last_lock_timestamp: i64,
     /// When the queue was last pulled from.
+    #[serde(deserialize_with = "number")]
     pub last_pull_timestamp: i64,
     /// Whether the client holds the queue's lock.
     pub locked: bool,
     /// Messages at an ordered listener.
+    #[serde(deserialize_with = "number")]
     pub transaction_msg_count: i32,
     /// The last of them.
+    #[serde(deserialize_with = "number")]
     pub transaction_msg_max_offset: QueueOffset,
     /// The first of them.
+    #[serde(deserialize_with = "number")]
     pub transaction_msg_min_offset: QueueOffset,
     /// Attempts to give the lock back.
+    #[serde(deserialize_with = "number")]
     pub try_unlock_times: i64,
 }
 

@@ -4,26 +4,17 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::number::number;
+use crate::message::java_string_hash;
+
 wire_enum! {
-    /// The language a subscription is written in. Java: `common/filter/ExpressionType.java`.
+    /// The language a subscription is written in; no name at all stands for tags. Java: `common/filter/ExpressionType.java`.
     ExpressionType {
         /// `*`, or tags joined by `||`.
         #[default]
-        #[serde(alias = "")]
-        Tag = "TAG",
+        Tag = "TAG" | "",
         /// A condition on message properties.
         Sql92 = "SQL92",
-    }
-}
-
-impl ExpressionType {
-    /// The language with this name, as headers carry it; nothing stands for tags.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "" | "TAG" => Some(Self::Tag),
-            "SQL92" => Some(Self::Sql92),
-            _ => None,
-        }
     }
 }
 
@@ -40,6 +31,7 @@ pub struct SubscriptionData {
     /// The expression; `*` stands for everything.
     pub sub_string: String,
     /// Milliseconds since the epoch when it was made: the newer of two subscriptions of a group wins.
+    #[serde(deserialize_with = "number")]
     pub sub_version: i64,
     /// The wanted tags; empty stands for all.
     pub tags_set: BTreeSet<String>,
@@ -95,11 +87,6 @@ pub struct CheckClientRequest {
     pub namespace: Option<String>,
     /// The subscription.
     pub subscription_data: SubscriptionData,
-}
-
-/// `String.hashCode` of Java: over UTF-16 units, wrapping.
-pub(super) fn java_string_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
 #[cfg(test)]

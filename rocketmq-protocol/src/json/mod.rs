@@ -8,8 +8,6 @@ mod back_reference;
 mod relaxed;
 mod style;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,9 +97,60 @@ pub fn to_bytes<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> Result<By
 /// As [`to_bytes`].
 pub fn to_string<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> Result<String, JsonError> {
     let text = style::print(value, style).map_err(JsonError::Print)?;
-    // The printer writes whole strings and ASCII; nothing is lossy here.
-    Ok(match String::from_utf8_lossy(&text) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    })
+    // Lossless: the printer writes whole strings and ASCII.
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_reference_stands_for_its_target() {
+        let read: Value = from_slice(br#"{"a":{0:[{"x":1}]},"b":{"$ref":"$.a"},"c":{"$ref":".."}}"#).unwrap();
+        assert_eq!(read, json!({"a": {"0": [{"x": 1}]}, "b": {"0": [{"x": 1}]}}));
+    }
+
+    #[test]
+    fn a_reference_to_a_table_with_numbers_keeps_them() {
+        type Tables = BTreeMap<String, BTreeMap<i32, i64>>;
+        let read: Tables = from_slice(br#"{"a":{0:1,-1:2},"b":{"$ref":"$.a"}}"#).unwrap();
+        assert_eq!((read["b"].len(), &read["a"]), (2, &read["b"]));
+    }
+
+    #[test]
+    fn a_null_member_takes_its_default() {
+        #[derive(Deserialize, Debug, PartialEq, Default)]
+        #[serde(default)]
+        struct Body {
+            number: i32,
+            text: String,
+            list: Vec<String>,
+        }
+        let read: Body = from_slice(br#"{"number":null, "text":"x", "list" : null , "other":null}"#).unwrap();
+        assert_eq!(read, Body { text: "x".to_owned(), ..Body::default() });
+    }
+
+    #[test]
+    fn an_error_says_where_and_which_limit() {
+        let told = |text: &[u8]| from_slice::<Value>(text).unwrap_err().to_string();
+        assert_eq!(told(b"{\"a\xff\":1}"), "JSON is not UTF-8 at byte 3");
+        assert_eq!(told(b"{\"a\" 1}"), "JSON has no colon after a key at byte 5");
+        assert_eq!(told(&b"[".repeat(100_000)), "JSON is nested deeper than 64 at byte 64");
+        assert_eq!(told(&vec![b' '; MAX_TEXT_BYTES + 1]), "JSON of 67108865 bytes, more than 67108864");
+        assert_eq!(told(b"[1,]"), "JSON is not of the expected shape");
+    }
+
+    #[test]
+    fn the_deepest_text_allowed_is_read() {
+        let text = [b"[".repeat(MAX_DEPTH), b"]".repeat(MAX_DEPTH)].concat();
+        assert!(from_slice::<Value>(&text).is_ok());
+        let text = format!("{}1{}", "{0:".repeat(MAX_DEPTH), "}".repeat(MAX_DEPTH));
+        assert!(from_slice::<Value>(text.as_bytes()).is_ok());
+    }
 }

@@ -317,3 +317,153 @@ impl<'a> Relaxer<'a> {
         JsonError::Malformed { expected, at: self.at }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::json::{JsonStyle, from_slice, to_bytes};
+
+    fn relaxed(text: &str) -> String {
+        relax(text.as_bytes()).map_or_else(|error| error.to_string(), |relaxed| relaxed.text.into_owned())
+    }
+
+    #[test]
+    fn strict_text_is_not_copied() {
+        for text in ["", " 1 ", r#"{"a":[{},[],null,"\\\"{'"],"b":{"c":-1.5e3}}"#, "[\"标\"]"] {
+            assert!(
+                matches!(relax(text.as_bytes()).unwrap().text, Cow::Borrowed(same) if same == text),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn bare_keys_are_quoted() {
+        assert_eq!(relaxed(r#"{0:"a", -1 :"b",x_y:{2:3}}"#), r#"{"0":"a", "-1" :"b","x_y":{"2":3}}"#);
+    }
+
+    #[test]
+    fn a_key_that_is_an_object_becomes_its_text() {
+        assert_eq!(
+            relaxed(r#"{{"b":"x\"y",0:'z',"n":null}:1,{"q":[{}]} : {{}:2}}"#),
+            r#"{"{\"b\":\"x\\\"y\",\"0\":\"z\"}":1,"{\"q\":[{}]}" : {"{}":2}}"#
+        );
+        assert_eq!(relaxed(r#"{{"a":{{"b":1}:2}}:3}"#), "JSON has no key or value at byte 7");
+    }
+
+    #[test]
+    fn single_quotes_become_double() {
+        assert_eq!(relaxed(r#"{'a"b':'it\'s \\ \n'}"#), r#"{"a\"b":"it's \\ \n"}"#);
+    }
+
+    #[test]
+    fn null_members_vanish_with_one_comma() {
+        for (text, strict) in [
+            (r#"{"a":null}"#, "{}"),
+            (r#"{"a":null,"b":1}"#, r#"{"b":1}"#),
+            (r#"{"b":1,"a":null}"#, r#"{"b":1}"#),
+            (r#"{"a":null,0:null,"b":1,{"c":null}:null,'d':null,"e":2}"#, r#"{"b":1,"e":2}"#),
+            (r#"{0:{"a":null},"b":[null,{"c":null,"d":3}]}"#, r#"{"0":{},"b":[null,{"d":3}]}"#),
+            ("null", "null"),
+        ] {
+            assert_eq!(relaxed(text), strict);
+        }
+    }
+
+    #[test]
+    fn what_is_no_fastjson_text_either_is_named_with_its_place() {
+        for (text, error) in [
+            (r#"{"a""#, "JSON has no colon after a key at byte 4"),
+            ("{,}", "JSON has no key or value at byte 1"),
+            (r#"{"a":}"#, "JSON has no value before this bracket at byte 5"),
+            (r#"{"a":1 2}"#, "JSON has no comma or end of object at byte 7"),
+            ("[1}", "JSON has no value before this bracket at byte 2"),
+            ("]", "JSON has no value before this bracket at byte 0"),
+            (r#"["a"#, "JSON has no end of this string at byte 1"),
+            (r"['a\'", "JSON has no end of this string at byte 1"),
+            ("[", "JSON has no closing bracket at byte 1"),
+        ] {
+            assert_eq!(relaxed(text), error, "{text}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..6)
+                    .prop_map(|members| Value::from(Map::from_iter(members))),
+            ]
+        })
+    }
+
+    /// Text of whatever means something to the reader, in any order.
+    fn any_near_miss() -> impl Strategy<Value = String> {
+        let token = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "null",
+            "0",
+            "-",
+            "\"",
+            "'",
+            "\\",
+            " ",
+            "\n",
+            "标",
+            "'a'",
+            "\"b\"",
+            "{}:",
+            "{\"c\":null}",
+            "\"$ref\"",
+            "\"$.b[0]\"",
+            "{\"$ref\":\"$.b\"}",
+        ]);
+        prop::collection::vec(token, 0..24).prop_map(|tokens| tokens.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            _ = from_slice::<Value>(&bytes);
+        }
+
+        #[test]
+        fn a_near_miss_never_panics(text in any_near_miss()) {
+            _ = from_slice::<Value>(text.as_bytes());
+        }
+
+        #[test]
+        fn any_strict_json_passes_unchanged(value in any_json()) {
+            let text = value.to_string();
+            prop_assert!(matches!(relax(text.as_bytes()).unwrap().text, Cow::Borrowed(same) if same == text));
+        }
+
+        #[test]
+        fn what_either_style_prints_reads_back(
+            value in any_json(),
+            numbered in prop::collection::btree_map(any::<i64>(), any::<String>(), 0..4),
+        ) {
+            for style in [JsonStyle::Fastjson, JsonStyle::Standard] {
+                let text = to_bytes(&value, style).unwrap();
+                prop_assert_eq!(&from_slice::<Value>(&text).unwrap(), &value);
+                let text = to_bytes(&numbered, style).unwrap();
+                prop_assert_eq!(&from_slice::<BTreeMap<i64, String>>(&text).unwrap(), &numbered);
+            }
+        }
+    }
+}
