@@ -66,10 +66,11 @@ public final class Consume {
 
     /** Waits until all are here and nothing more has come for {@code idle}, or until {@code timeout}; reports. */
     private synchronized boolean await(long timeout, long idle) throws InterruptedException {
-        long deadline = System.nanoTime() + timeout;
+        long ready = System.nanoTime();
+        long deadline = ready + timeout;
         for (long wait = 1; wait > 0; ) {
             long now = System.nanoTime();
-            wait = (distinct < count ? deadline : Math.min(deadline, lastArrival + idle)) - now;
+            wait = (distinct < count ? deadline : Math.min(deadline, Math.max(lastArrival, ready) + idle)) - now;
             if (wait > 0) {
                 TimeUnit.NANOSECONDS.timedWait(this, wait);
             }

@@ -63,12 +63,18 @@ public final class Produce {
         return failed.get();
     }
 
-    /** Waits for a route: a broker that has just started may not be known to the name server yet. */
+    /**
+     * Waits for routes: a broker that has just started may not be known to the name server yet, nor the topic that
+     * message 0 created; a consumer that starts before that looks again only after 20 s.
+     */
     private void sendFirst() throws Exception {
         long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(ROUTE_WAIT_MS);
         while (true) {
             try {
-                sendSync(0);
+                if (sent.get() == 0) {
+                    sendSync(0);
+                }
+                producer.fetchPublishMessageQueues(topic);
                 return;
             } catch (MQClientException noRoute) {
                 if (System.nanoTime() > deadline) {
