@@ -1,4 +1,4 @@
-//! Requests: each is declared once, in [`requests!`], and encoder, decoder, client call and server dispatch come
+//! Requests: each is declared once, in `requests!`, and encoder, decoder, client call and server dispatch come
 //! from that declaration.
 
 use std::fmt::Debug;
@@ -129,8 +129,11 @@ impl From<Bytes> for Segments {
     }
 }
 
-/// Appends a request without its body to `out`.
-pub(crate) fn encode_request<R: Request>(
+/// Appends a request without its body to `out`; the body, of `body_len` bytes, must follow.
+///
+/// # Errors
+/// The whole frame would be longer than the limit; `out` is as before then.
+pub fn encode_request<R: Request>(
     out: &mut BytesMut,
     request: &R,
     shape: &RequestShape,
@@ -150,25 +153,38 @@ pub(crate) fn encode_request<R: Request>(
 }
 
 /// What a request needs beside its own fields to become a frame.
-pub(crate) struct RequestShape {
-    pub(crate) opaque: Opaque,
-    pub(crate) oneway: bool,
-    pub(crate) encoding: Encoding,
-    pub(crate) max_frame: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct RequestShape {
+    /// Pairs the answer with it.
+    pub opaque: Opaque,
+    /// Nobody waits for an answer.
+    pub oneway: bool,
+    /// How the header is written.
+    pub encoding: Encoding,
+    /// Longest frame in bytes, its length word included.
+    pub max_frame: usize,
 }
 
 /// What an answer echoes of its request, and how it goes.
 #[derive(Clone, Debug)]
-pub(crate) struct ReplyShape {
-    pub(crate) code: ResponseCode,
-    pub(crate) remark: Option<ByteString>,
-    pub(crate) opaque: Opaque,
-    pub(crate) encoding: Encoding,
-    pub(crate) max_frame: usize,
+pub struct ReplyShape {
+    /// How it went.
+    pub code: ResponseCode,
+    /// Text for humans.
+    pub remark: Option<ByteString>,
+    /// That of the request.
+    pub opaque: Opaque,
+    /// That of the request.
+    pub encoding: Encoding,
+    /// Longest frame in bytes, its length word included.
+    pub max_frame: usize,
 }
 
-/// Appends an answer without its body to `out`.
-pub(crate) fn encode_reply(
+/// Appends an answer without its body to `out`; the body, of `body_len` bytes, must follow.
+///
+/// # Errors
+/// The whole frame would be longer than the limit; `out` is as before then.
+pub fn encode_reply(
     out: &mut BytesMut,
     shape: &ReplyShape,
     body_len: usize,
