@@ -6,6 +6,7 @@
 
 mod byte_string;
 mod code;
+pub mod message;
 mod units;
 
 pub use byte_string::ByteString;

@@ -1,0 +1,107 @@
+//! The body of a batch send: entries back to back, each with flag, body and properties of one message. All else the
+//! messages share, and stands in the request header.
+//!
+//! Entry, big-endian: size 4, magic 4 and CRC 4 (both 0), flag 4, body 4 + n, properties 2 + n.
+//! Java: `common/message/MessageDecoder.java`, `encodeMessages`.
+
+use bytes::{BufMut, BytesMut};
+
+use super::properties::check_len;
+use super::reader::Reader;
+use super::{MessageError, PropertiesRef};
+
+/// Everything in an entry but body and properties.
+const FIXED_LEN: usize = 4 + 4 + 4 + 4 + 4 + 2;
+
+/// One message of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchEntry<'a> {
+    /// The sender's own flag.
+    pub flag: i32,
+    /// The body; never compressed.
+    pub body: &'a [u8],
+    /// Properties.
+    pub properties: PropertiesRef<'a>,
+}
+
+impl BatchEntry<'_> {
+    /// Bytes of the entry.
+    ///
+    /// # Errors
+    /// [`MessageError::TooLong`] when the properties have more than 32,767 bytes or the entry more than an `i32` can count.
+    pub fn encoded_len(&self) -> Result<usize, MessageError> {
+        let properties = self.properties.as_bytes().len();
+        check_len(properties)?;
+        let limit = i32::MAX as usize - FIXED_LEN - properties;
+        if self.body.len() > limit {
+            return Err(MessageError::TooLong { field: "body", len: self.body.len(), limit });
+        }
+        Ok(FIXED_LEN + self.body.len() + properties)
+    }
+
+    /// Appends the entry to `out` and returns its length.
+    ///
+    /// # Errors
+    /// As [`BatchEntry::encoded_len`]; nothing is written then.
+    pub fn encode(&self, out: &mut BytesMut) -> Result<usize, MessageError> {
+        let len = self.encoded_len()?;
+        let properties = self.properties.as_bytes();
+        // The casts to narrower lengths lose nothing: `encoded_len` checked them.
+        out.reserve(len);
+        out.put_u32(len as u32);
+        out.put_bytes(0, 4 + 4); // magic, CRC
+        out.put_i32(self.flag);
+        out.put_u32(self.body.len() as u32);
+        out.put_slice(self.body);
+        out.put_u16(properties.len() as u16);
+        out.put_slice(properties);
+        Ok(len)
+    }
+}
+
+/// The entries of a batch body, looked at where they lie. After an error nothing follows.
+///
+/// Size, magic and CRC of an entry are not looked at, as in Java: the lengths of its parts say where it ends.
+pub const fn entries(body: &[u8]) -> BatchEntries<'_> {
+    BatchEntries { left: body }
+}
+
+/// From [`entries`].
+#[derive(Clone, Debug)]
+pub struct BatchEntries<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Iterator for BatchEntries<'a> {
+    type Item = Result<BatchEntry<'a>, MessageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left.is_empty() {
+            return None;
+        }
+        let mut fields = Reader::new(std::mem::take(&mut self.left));
+        let entry = read_entry(&mut fields);
+        if entry.is_ok() {
+            self.left = fields.rest();
+        }
+        Some(entry)
+    }
+}
+
+impl<'a> BatchEntries<'a> {
+    /// The bytes after the entries taken so far.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+}
+
+impl std::iter::FusedIterator for BatchEntries<'_> {}
+
+fn read_entry<'a>(fields: &mut Reader<'a>) -> Result<BatchEntry<'a>, MessageError> {
+    fields.bytes("size, magic and CRC", 12)?;
+    Ok(BatchEntry {
+        flag: fields.i32("flag")?,
+        body: fields.sized32("body")?,
+        properties: PropertiesRef::new(fields.sized16("properties")?),
+    })
+}

@@ -1,0 +1,243 @@
+//! [`Properties`]: the property string of a message, `name 0x01 value 0x02` repeated.
+//!
+//! Reading is as tolerant as Java's: the last 0x02 may be missing, a value may hold 0x01, pairs without a name or
+//! without a value do not exist, of two pairs with one name the later counts.
+//! Java: `common/message/MessageDecoder.java`, `string2messageProperties`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::property::{NAME_END, VALUE_END};
+use super::{MessageError, property, tag_hash};
+use crate::{ByteString, TagHash};
+
+/// The properties of a message where they lie in its record.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct PropertiesRef<'a>(&'a [u8]);
+
+impl<'a> PropertiesRef<'a> {
+    /// Takes a property string. Any bytes will do; what is not a pair of UTF-8 name and value is skipped.
+    pub const fn new(encoded: &'a [u8]) -> Self {
+        Self(encoded)
+    }
+
+    /// The property string.
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The property string as text. Copies only where it is not UTF-8, and replaces what is not.
+    pub fn to_text(self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.0)
+    }
+
+    /// The value of `name`.
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        let mut pairs = self.0.rsplit(|&byte| byte == VALUE_END); // from the end: the last one counts
+        pairs.find_map(|pair| {
+            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END])?;
+            std::str::from_utf8(value).ok().filter(|value| !value.is_empty() && !name.is_empty())
+        })
+    }
+
+    /// Every pair in the order written, overruled ones included.
+    pub const fn iter(self) -> Pairs<'a> {
+        Pairs { left: self.0 }
+    }
+
+    /// Hash of the tag; 0 without one.
+    pub fn tag_hash(self) -> TagHash {
+        self.get(property::TAGS).map_or(TagHash::ZERO, tag_hash)
+    }
+}
+
+impl<'a> From<&'a str> for PropertiesRef<'a> {
+    fn from(encoded: &'a str) -> Self {
+        Self(encoded.as_bytes())
+    }
+}
+
+impl<'a> IntoIterator for PropertiesRef<'a> {
+    type Item = (&'a str, &'a str);
+    type IntoIter = Pairs<'a>;
+
+    fn into_iter(self) -> Pairs<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for PropertiesRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(*self).finish()
+    }
+}
+
+/// Pairs of name and value, from [`PropertiesRef::iter`].
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.left.is_empty() {
+            let (pair, rest) = split_at_byte(self.left, VALUE_END).unwrap_or((self.left, &[]));
+            self.left = rest;
+            let Some((name, value)) = split_at_byte(pair, NAME_END) else { continue };
+            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+                continue;
+            };
+            if !name.is_empty() && !value.is_empty() {
+                return Some((name, value));
+            }
+        }
+        None
+    }
+}
+
+/// What stands before and after the first `byte`.
+fn split_at_byte(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|&other| other == byte)?;
+    Some((bytes.get(..at)?, bytes.get(at + 1..)?))
+}
+
+/// The properties of a message, sharing the buffer they were read from.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Properties(ByteString);
+
+impl Properties {
+    /// No properties.
+    pub const EMPTY: Self = Self(ByteString::EMPTY);
+
+    /// Takes a property string.
+    pub const fn new(encoded: ByteString) -> Self {
+        Self(encoded)
+    }
+
+    /// Shares `encoded`; only where that is not UTF-8 a copy with replacement characters is made.
+    pub(super) fn from_bytes(encoded: Bytes) -> Self {
+        let text = ByteString::from_utf8(encoded.clone());
+        Self(text.unwrap_or_else(|_| String::from_utf8_lossy(&encoded).into_owned().into()))
+    }
+
+    /// Starts from nothing.
+    pub fn builder() -> PropertiesBuilder {
+        PropertiesBuilder { encoded: String::new(), error: None }
+    }
+
+    /// Starts from these.
+    pub fn to_builder(&self) -> PropertiesBuilder {
+        let mut encoded = String::with_capacity(self.0.len() + 64);
+        encoded.push_str(&self.0);
+        PropertiesBuilder { encoded, error: None }
+    }
+
+    /// The property string.
+    pub const fn encoded(&self) -> &ByteString {
+        &self.0
+    }
+
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> PropertiesRef<'_> {
+        PropertiesRef(self.0.as_bytes())
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.as_ref().get(name)
+    }
+
+    /// Every pair in the order written, overruled ones included.
+    pub fn iter(&self) -> Pairs<'_> {
+        self.as_ref().iter()
+    }
+
+    /// A copy in which `name` has this value.
+    ///
+    /// # Errors
+    /// As [`PropertiesBuilder::build`].
+    pub fn with(&self, name: &str, value: &str) -> Result<Self, MessageError> {
+        self.to_builder().set(name, value).build()
+    }
+}
+
+impl<'a> IntoIterator for &'a Properties {
+    type Item = (&'a str, &'a str);
+    type IntoIter = Pairs<'a>;
+
+    fn into_iter(self) -> Pairs<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_ref().fmt(f)
+    }
+}
+
+/// Writes a property string: [`Properties::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PropertiesBuilder {
+    encoded: String,
+    /// The first refusal; `build` reports it, so that calls chain.
+    error: Option<MessageError>,
+}
+
+impl PropertiesBuilder {
+    /// Gives `name` this value in place of any other. No reader sees an empty value, so that removes the property.
+    pub fn set(self, name: &str, value: &str) -> Self {
+        let is_separator = |byte: u8| byte == NAME_END || byte == VALUE_END;
+        if name.is_empty() || name.bytes().chain(value.bytes()).any(is_separator) {
+            let refused = MessageError::Property { name: name.to_owned() };
+            return Self { error: self.error.or(Some(refused)), ..self };
+        }
+        let mut builder = self.remove(name);
+        if !value.is_empty() {
+            if !builder.encoded.is_empty() && !builder.encoded.ends_with(char::from(VALUE_END)) {
+                builder.encoded.push(VALUE_END.into());
+            }
+            builder.encoded.reserve(name.len() + value.len() + 2);
+            builder.encoded.push_str(name);
+            builder.encoded.push(NAME_END.into());
+            builder.encoded.push_str(value);
+            builder.encoded.push(VALUE_END.into());
+        }
+        builder
+    }
+
+    /// Removes `name`.
+    pub fn remove(mut self, name: &str) -> Self {
+        let is_named =
+            |pair: &str| pair.strip_prefix(name).is_some_and(|rest| rest.starts_with(char::from(NAME_END)));
+        if self.encoded.split(char::from(VALUE_END)).any(is_named) {
+            let kept = self.encoded.split_inclusive(char::from(VALUE_END)).filter(|pair| !is_named(pair));
+            self.encoded = kept.collect();
+        }
+        self
+    }
+
+    /// The properties.
+    ///
+    /// # Errors
+    /// [`MessageError::Property`] for the first name or value that cannot be written, [`MessageError::TooLong`] past
+    /// 32,767 bytes.
+    pub fn build(self) -> Result<Properties, MessageError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        check_len(self.encoded.len())?;
+        Ok(Properties(self.encoded.into()))
+    }
+}
+
+/// A record has 16 bits, one of them the sign, for the length of its properties.
+pub(super) fn check_len(len: usize) -> Result<i16, MessageError> {
+    let limit = i16::MAX as usize;
+    i16::try_from(len).map_err(|_| MessageError::TooLong { field: "properties", len, limit })
+}
