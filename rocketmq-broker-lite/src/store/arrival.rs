@@ -1,5 +1,6 @@
 //! [`Arrival`]: the news that a message can be read.
 
+use rocketmq_protocol::message::PropertiesRef;
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, TagHash};
 
 /// A message that has just become readable in its queue. Listeners get it in queue order, on the thread that
@@ -16,8 +17,10 @@ pub struct Arrival<'a> {
     pub tag_hash: TagHash,
     /// Where the record starts.
     pub position: LogPosition,
+    /// Bytes of the record.
+    pub size: usize,
     /// When it was appended, in ms since 1970.
     pub store_timestamp: i64,
-    /// The property string of the record, for filters that look beyond the tag.
-    pub properties: &'a str,
+    /// The properties of the record, for filters that look beyond the tag.
+    pub properties: PropertiesRef<'a>,
 }

@@ -34,7 +34,8 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(StoreError::io("read", path)(source)),
         };
-        let mut numbers = bytes.chunks_exact(8).filter_map(|eight| eight.try_into().ok()).map(i64::from_be_bytes);
+        let mut numbers =
+            bytes.chunks_exact(8).filter_map(|eight| eight.try_into().ok()).map(i64::from_be_bytes);
         let mut next = || numbers.next().unwrap_or(0);
         Ok(Self {
             log_timestamp: next(),

@@ -59,6 +59,12 @@ pub enum StoreError {
         /// The position it should start at.
         expected: LogPosition,
     },
+    /// The disk lost what was appended behind `position`; only reopening the store shows what is left.
+    #[error("the commit log behind {position} could not be flushed earlier; reopen the store")]
+    FlushFailed {
+        /// What is before is on disk.
+        position: LogPosition,
+    },
     /// An option that cannot work.
     #[error("{option} = {value}: {reason}")]
     Option {
@@ -139,6 +145,15 @@ pub enum AppendError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+impl From<StoreError> for AppendError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DiskFull { path, needed, available } => Self::DiskFull { path, needed, available },
+            other => Self::NextFile(other),
+        }
+    }
 }
 
 /// A record is appended, but whether it is on disk is not known.

@@ -37,7 +37,12 @@ pub(super) struct FileWriter {
 
 impl MappedFile {
     /// Makes an empty file of `size` bytes in `dir`, named by `base`. A left-over of that name is emptied.
-    pub(super) fn create(dir: &Path, base: LogPosition, size: usize, disk: &Disk) -> Result<FileWriter, StoreError> {
+    pub(super) fn create(
+        dir: &Path,
+        base: LogPosition,
+        size: usize,
+        disk: &Disk,
+    ) -> Result<FileWriter, StoreError> {
         let path = file_path(dir, base.get());
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
@@ -51,7 +56,8 @@ impl MappedFile {
 
     /// Opens a file that is complete: all its `size` bytes can be read.
     pub(super) fn open_full(path: PathBuf, base: LogPosition, size: usize) -> Result<Arc<Self>, StoreError> {
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(StoreError::io("open", &path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(StoreError::io("open", &path))?;
         Self::map(path, base, size, size, &file).map(|writer| writer.file)
     }
 
@@ -64,13 +70,20 @@ impl MappedFile {
         disk: &Disk,
     ) -> Result<FileWriter, StoreError> {
         let path = file_path(dir, base.get());
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(StoreError::io("open", &path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).open(&path).map_err(StoreError::io("open", &path))?;
         disk.allocate(&file, &path, size as u64)?; // Java's files may be sparse
         disk.zero(&file, &path, end as u64, size as u64)?;
         Self::map(path, base, size, end, &file)
     }
 
-    fn map(path: PathBuf, base: LogPosition, size: usize, end: usize, file: &File) -> Result<FileWriter, StoreError> {
+    fn map(
+        path: PathBuf,
+        base: LogPosition,
+        size: usize,
+        end: usize,
+        file: &File,
+    ) -> Result<FileWriter, StoreError> {
         let map = MmapOptions::new().len(size).map_raw(file).map_err(StoreError::io("map", &path))?;
         let file = Arc::new(Self { path, base, map, published: AtomicUsize::new(end) });
         Ok(FileWriter { file, at: end })
@@ -128,7 +141,11 @@ impl FileWriter {
         // this mapping, and no reader's slice reaches beyond `published <= at`, so nothing else refers to the target. It cannot
         // overlap `bytes`: a `&[u8]` into this mapping ends at or below `published`.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.file.map.as_mut_ptr().add(self.at), bytes.len());
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                self.file.map.as_mut_ptr().add(self.at),
+                bytes.len(),
+            );
         }
         self.at += bytes.len();
     }
@@ -221,7 +238,8 @@ mod tests {
     fn what_lies_behind_the_end_of_a_reopened_file_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("00000000000000000000"), [7; 8192]).unwrap();
-        let writer = MappedFile::open_at(dir.path(), LogPosition::ZERO, 8192, 5000, &Disk::default()).unwrap();
+        let writer =
+            MappedFile::open_at(dir.path(), LogPosition::ZERO, 8192, 5000, &Disk::default()).unwrap();
         assert_eq!(writer.file().readable(), [7; 5000]);
         let file = writer.seal();
         assert_eq!(file.readable().get(5000..), Some(&[0; 3192][..]));

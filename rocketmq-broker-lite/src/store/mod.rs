@@ -4,12 +4,25 @@
 //! topics, queues and records; it knows nothing of the network. See [`Store`].
 
 mod arrival;
+mod checkpoint;
+mod commit_log;
 mod config_file;
+mod consume_queue;
 mod disk;
+mod dispatch;
 mod error;
+mod health;
+mod lock;
+mod log_flusher;
+mod mapped_file;
 mod message_store;
 mod options;
+mod queue_files;
+mod queue_table;
 mod read;
+mod recovery;
+mod unit;
+mod wake;
 
 pub use arrival::Arrival;
 pub use config_file::{ConfigFile, ConfigFileError};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::disk::Disk;
+use super::error::StoreError;
 
 /// Tells the time, in ms since 1970. Everything in the store that stamps or compares times asks this.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -34,13 +35,8 @@ pub struct StoreOptions {
     pub consume_queue_file_size: u64,
     /// When records are forced to disk. Java: `flushDiskType`; default `Async`.
     pub flush_mode: FlushMode,
-    /// Pause between two background flushes of the commit log. Java: `flushIntervalCommitLog`; default 500 ms.
+    /// How long a background flush lets appends gather. Java: `flushIntervalCommitLog`; default 500 ms.
     pub flush_interval: Duration,
-    /// Unflushed bytes below which a background flush of the commit log waits for more, for at most
-    /// `thorough_flush_interval`. Java: `flushCommitLogLeastPages` 4 pages of 4 KiB; default 16,384.
-    pub flush_least_bytes: u64,
-    /// When the commit log is flushed however little there is. Java: `flushCommitLogThoroughInterval`; default 10 s.
-    pub thorough_flush_interval: Duration,
     /// Pause between two writes of the consume queues. Java: `flushIntervalConsumeQueue`; default 1 s.
     pub queue_flush_interval: Duration,
     /// When every consume queue is written and synced, and the checkpoint with them: what a recovery after a kill
@@ -75,8 +71,6 @@ impl StoreOptions {
             consume_queue_file_size: 6_000_000,
             flush_mode: FlushMode::Async,
             flush_interval: Duration::from_millis(500),
-            flush_least_bytes: 4 * 4096,
-            thorough_flush_interval: Duration::from_secs(10),
             queue_flush_interval: Duration::from_secs(1),
             thorough_queue_flush_interval: Duration::from_secs(60),
             sync_flush_timeout: Duration::from_secs(5),
@@ -86,6 +80,22 @@ impl StoreOptions {
             open_queue_files: 256,
             clock: Arc::new(system_time_ms),
             disk: Disk::default(),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// The size of a log file, if files of that size can be.
+    pub(super) fn checked_log_file_size(&self) -> Result<usize, StoreError> {
+        let size = self.commit_log_file_size;
+        // Records say their size, and blanks what remains, in an i32.
+        match usize::try_from(size) {
+            Ok(bytes) if (4096..=i32::MAX as u64).contains(&size) => Ok(bytes),
+            _ => Err(StoreError::Option {
+                option: "commit_log_file_size (mappedFileSizeCommitLog)",
+                value: size,
+                reason: "it must be from 4096 to 2147483647 bytes",
+            }),
         }
     }
 }
