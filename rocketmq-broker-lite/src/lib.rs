@@ -1,1 +1,4 @@
-//! Placeholder until its modules land.
+//! A RocketMQ broker that keeps its messages in the files of the Java broker.
+#![deny(unsafe_code)]
+
+pub mod store;

@@ -1,0 +1,333 @@
+//! [`CommitLog`]: the one place where message bytes are, in files of one size, one after the other.
+//!
+//! One append at a time; its lock covers taking offsets and a copy. A record never crosses a file's end: where it does not fit, a
+//! blank header ends the file. The next file is made ahead of need by a thread of its own.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rocketmq_protocol::message::{StoredMessageRef, SysFlag, stored};
+use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
+
+use super::consume_queue::ConsumeQueue;
+use super::disk::Disk;
+use super::error::{AppendError, StoreError};
+use super::mapped_file::{FileWriter, MappedFile};
+use super::message_store::Appended;
+use super::options::Clock;
+use super::wake::Wake;
+
+/// Bytes of the header that ends a file: the bytes that remain, then the blank magic. Java: `store/CommitLog.java`,
+/// `END_FILE_MIN_BLANK_LENGTH`.
+pub(super) const BLANK_HEADER: usize = 8;
+/// A record without topic, body and properties.
+const SMALLEST_RECORD: usize = 91;
+
+pub(super) struct CommitLog {
+    dir: PathBuf,
+    file_size: usize,
+    disk: Disk,
+    clock: Clock,
+    /// Oldest first, without gaps. Held for a lookup or a push.
+    files: RwLock<VecDeque<Arc<MappedFile>>>,
+    appender: Mutex<Appender>,
+    /// Held while a file is made, so that it is made once.
+    making: Mutex<()>,
+    /// Where the readable log ends. Behind the bytes: who sees it can read up to it.
+    end: AtomicI64,
+    /// Store timestamp of the last record. Set before `end`'s next move, read before `end`.
+    last_timestamp: AtomicI64,
+    /// When the append that is going on took the lock; 0 when none is.
+    held_since: AtomicI64,
+    /// Wakes the thread that makes the next file.
+    pub(super) spare_wanted: Wake,
+}
+
+struct Appender {
+    current: Option<FileWriter>,
+    /// The file after the current one.
+    spare: Option<FileWriter>,
+    /// Where the file after the current one starts.
+    next_base: i64,
+    closed: bool,
+}
+
+/// What recovery found.
+pub(super) struct LogState {
+    pub(super) files: VecDeque<Arc<MappedFile>>,
+    /// The last of `files`, unless it is full.
+    pub(super) current: Option<FileWriter>,
+    pub(super) end: LogPosition,
+    pub(super) last_timestamp: i64,
+}
+
+impl CommitLog {
+    pub(super) fn new(dir: PathBuf, file_size: usize, disk: Disk, clock: Clock, state: LogState) -> Self {
+        let next_base =
+            state.files.back().map_or(state.end.get(), |last| last.base().get() + file_size as i64);
+        Self {
+            dir,
+            file_size,
+            disk,
+            clock,
+            files: RwLock::new(state.files),
+            appender: Mutex::new(Appender { current: state.current, spare: None, next_base, closed: false }),
+            making: Mutex::default(),
+            end: AtomicI64::new(state.end.get()),
+            last_timestamp: AtomicI64::new(state.last_timestamp),
+            held_since: AtomicI64::new(0),
+            spare_wanted: Wake::default(),
+        }
+    }
+
+    /// First position there is.
+    pub(super) fn start(&self) -> LogPosition {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.front().map_or_else(|| self.end(), |file| file.base())
+    }
+
+    /// Where the next record goes, give or take the end of a file.
+    pub(super) fn end(&self) -> LogPosition {
+        LogPosition::new(self.end.load(Ordering::Acquire))
+    }
+
+    pub(super) fn last_timestamp(&self) -> i64 {
+        self.last_timestamp.load(Ordering::Acquire)
+    }
+
+    pub(super) fn file_size(&self) -> usize {
+        self.file_size
+    }
+
+    /// Whether there is no file to append to.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock_appender().current.is_none()
+    }
+
+    /// Whether an append has held the log for longer than `limit`.
+    pub(super) fn is_held_longer_than(&self, limit: Duration) -> bool {
+        let since = self.held_since.load(Ordering::Relaxed);
+        let held_ms = (self.clock)().saturating_sub(since);
+        since != 0 && held_ms > i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Appends whole records of one queue, back to back in `records`, all in one file, and fills in their places.
+    pub(super) fn append(&self, queue: &ConsumeQueue, records: &mut [u8]) -> Result<Appended, AppendError> {
+        let count = check(queue.name.queue_id, records)?;
+        if records.len() + BLANK_HEADER > self.file_size {
+            let limit = self.file_size.saturating_sub(BLANK_HEADER) as u64;
+            return Err(AppendError::TooLarge { size: records.len(), limit });
+        }
+        loop {
+            let mut appender = self.lock_appender();
+            if appender.closed {
+                return Err(AppendError::Closed);
+            }
+            let now = (self.clock)();
+            self.held_since.store(now, Ordering::Relaxed);
+            if !appender.has_room(records.len()) {
+                self.turn_over(&mut appender);
+            }
+            let appended = appender.write(queue, records, count, now);
+            if let Some(appended) = appended {
+                self.last_timestamp.store(now, Ordering::Release);
+                self.end.store(appended.end.get(), Ordering::Release);
+            }
+            self.held_since.store(0, Ordering::Relaxed);
+            let short = appender.spare.is_none() && appender.is_past_half();
+            drop(appender);
+            match appended {
+                Some(appended) => {
+                    if short {
+                        self.spare_wanted.announce();
+                    }
+                    return Ok(appended);
+                }
+                None => self.make_spare()?,
+            }
+        }
+    }
+
+    /// Goes on in the spare file, if there is one. Under the append lock.
+    fn turn_over(&self, appender: &mut Appender) {
+        let Some(spare) = appender.spare.take() else { return };
+        if let Some(mut full) = appender.current.take() {
+            let remaining = u32::try_from(full.remaining()).unwrap_or(u32::MAX);
+            if full.remaining() >= BLANK_HEADER {
+                full.write(&remaining.to_be_bytes());
+                full.write(&stored::MAGIC_BLANK.to_be_bytes());
+            }
+            full.seal();
+        }
+        let file = Arc::clone(spare.file());
+        let base = file.base().get();
+        self.files.write().unwrap_or_else(PoisonError::into_inner).push_back(file);
+        self.end.store(base, Ordering::Release);
+        appender.next_base += self.file_size as i64;
+        appender.current = Some(spare);
+    }
+
+    /// Makes the file after the current one, unless it is there. Blocks.
+    pub(super) fn make_spare(&self) -> Result<(), StoreError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = {
+            let appender = self.lock_appender();
+            if appender.spare.is_some() || appender.closed {
+                return Ok(());
+            }
+            appender.next_base
+        };
+        let spare = MappedFile::create(&self.dir, LogPosition::new(base), self.file_size, &self.disk)?;
+        // Nobody but the holder of `making` sets the spare, so the base is still the next one.
+        self.lock_appender().spare = Some(spare);
+        Ok(())
+    }
+
+    /// Ends appending; the spare file goes away.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut appender = self.lock_appender();
+        appender.closed = true;
+        let Some(spare) = appender.spare.take() else { return Ok(()) };
+        drop(appender);
+        let path = spare.file().path();
+        std::fs::remove_file(path).map_err(StoreError::io("delete", path))
+    }
+
+    /// The file that holds `position`, which may be its end if it is the last.
+    pub(super) fn file_at(&self, position: LogPosition) -> Option<Arc<MappedFile>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let from_start = position.get().checked_sub(files.front()?.base().get())?;
+        let at = usize::try_from(from_start).ok()? / self.file_size;
+        files.get(at).map(Arc::clone)
+    }
+
+    /// Where the file that would hold `position` ends.
+    pub(super) fn end_of_file(&self, position: LogPosition) -> LogPosition {
+        let in_file = position.get().saturating_sub(self.start().get()).rem_euclid(self.file_size as i64);
+        LogPosition::new(position.get().saturating_sub(in_file).saturating_add(self.file_size as i64))
+    }
+
+    /// The record at `position`, if one starts there.
+    pub(super) fn record_at(&self, position: LogPosition) -> Option<Bytes> {
+        let file = self.file_at(position)?;
+        let start = usize::try_from(position.get() - file.base().get()).ok()?;
+        let message = StoredMessageRef::parse(file.readable().get(start..)?).ok()?;
+        if message.physical_offset() != position {
+            return None;
+        }
+        file.slice(start, start + message.total_size())
+    }
+
+    /// Forces what lies between `from` and `to` to disk. Blocks.
+    pub(super) fn flush(&self, from: LogPosition, to: LogPosition) -> Result<(), StoreError> {
+        let mut at = from;
+        while at < to {
+            // Files that are deleted meanwhile need no flush.
+            let Some(file) = self.file_at(at.max(self.start())) else { return Ok(()) };
+            let base = file.base().get();
+            let file_end = base + self.file_size as i64;
+            let start = usize::try_from((at.get() - base).max(0)).unwrap_or(0);
+            let end = usize::try_from(to.get().min(file_end) - base).unwrap_or(0);
+            file.flush(start, end)?;
+            at = LogPosition::new(file_end);
+        }
+        Ok(())
+    }
+
+    fn lock_appender(&self) -> MutexGuard<'_, Appender> {
+        self.appender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Appender {
+    fn has_room(&self, size: usize) -> bool {
+        self.current.as_ref().is_some_and(|current| size + BLANK_HEADER <= current.remaining())
+    }
+
+    fn is_past_half(&self) -> bool {
+        self.current.as_ref().is_none_or(|current| current.remaining() < current.at())
+    }
+
+    /// Gives the records their places and copies them in, if there is room.
+    fn write(
+        &mut self,
+        queue: &ConsumeQueue,
+        records: &mut [u8],
+        count: usize,
+        now: i64,
+    ) -> Option<Appended> {
+        if !self.has_room(records.len()) {
+            return None;
+        }
+        let current = self.current.as_mut()?;
+        let position = current.file().base().plus(current.at() as i64);
+        let queue_offset = QueueOffset::new(queue.next());
+        let mut next = queue_offset;
+        let (mut at, mut rest) = (position, &mut *records);
+        while let Some((record, following)) = split_record(rest) {
+            // Prepared and rolled back messages have no place in a queue.
+            let queued = is_queued(sys_flag(record));
+            stored::patch(record, if queued { next } else { QueueOffset::ZERO }, at, now);
+            next = next.plus(i64::from(queued));
+            at = at.plus(record.len() as i64);
+            rest = following;
+        }
+        queue.set_next(next.get());
+        current.write(records);
+        current.publish();
+        Some(Appended { position, end: at, queue_offset, count, store_timestamp: now })
+    }
+}
+
+/// Whether a message of that transaction state is in its consume queue. Java: `CommitLogDispatcherBuildConsumeQueue`.
+pub(super) fn is_queued(sys_flag: SysFlag) -> bool {
+    let transaction = sys_flag.transaction();
+    transaction == SysFlag::TRANSACTION_NONE || transaction == SysFlag::TRANSACTION_COMMIT
+}
+
+/// The range of the record of `size` bytes at `position` within `file`; `None` unless one of that size starts there.
+pub(super) fn record_range(file: &MappedFile, position: LogPosition, size: i32) -> Option<(usize, usize)> {
+    let start = usize::try_from(position.get().checked_sub(file.base().get())?).ok()?;
+    let end = start.checked_add(usize::try_from(size).ok()?)?;
+    let record = file.readable().get(start..end)?;
+    (*record.first_chunk()? == size.to_be_bytes()).then_some((start, end))
+}
+
+/// Checks that `records` are whole records of one queue; returns how many. What is not would end the log at the next recovery.
+fn check(queue_id: QueueId, records: &[u8]) -> Result<usize, AppendError> {
+    let size = records.len();
+    let (mut rest, mut count) = (records, 0);
+    while !rest.is_empty() {
+        let malformed = || AppendError::Malformed { at: size - rest.len(), size };
+        let declared = rest.first_chunk().and_then(|bytes| usize::try_from(i32::from_be_bytes(*bytes)).ok());
+        let (record, following) =
+            declared.and_then(|len| rest.split_at_checked(len)).ok_or_else(malformed)?;
+        let field = |at: usize| {
+            record.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+        };
+        let known_magic = matches!(field(4), Some(stored::MAGIC_V1 | stored::MAGIC_V2));
+        if record.len() < SMALLEST_RECORD || !known_magic || field(12) != Some(queue_id.get() as u32) {
+            return Err(malformed());
+        }
+        count += 1;
+        rest = following;
+    }
+    if count == 0 { Err(AppendError::Malformed { at: 0, size }) } else { Ok(count) }
+}
+
+/// Splits checked records behind the first.
+fn split_record(records: &mut [u8]) -> Option<(&mut [u8], &mut [u8])> {
+    let size = usize::try_from(i32::from_be_bytes(*records.first_chunk()?)).ok()?;
+    records.split_at_mut_checked(size)
+}
+
+/// The system flag of a checked record.
+fn sys_flag(record: &[u8]) -> SysFlag {
+    let bytes = record.get(36..40).and_then(|bytes| bytes.try_into().ok());
+    SysFlag::new(bytes.map_or(0, i32::from_be_bytes))
+}

@@ -1,0 +1,467 @@
+//! [`Store`]: commit log, queues and threads put together.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, TagHash};
+use tracing::{info, warn};
+
+use super::arrival::Arrival;
+use super::checkpoint::Checkpoint;
+use super::commit_log::CommitLog;
+use super::consume_queue::ConsumeQueue;
+use super::dispatch::{Dispatch, QueueUnits};
+use super::error::{AppendError, FlushError, StoreError};
+use super::health::Health;
+use super::lock::FolderLock;
+use super::log_flusher::LogFlusher;
+use super::options::{FlushMode, StoreOptions};
+use super::queue_files::QueueFiles;
+use super::queue_table::{QueueTable, folders};
+use super::read::{self, ReadLimits, ReadOutcome, TimeBoundary};
+use super::recovery::Recovery;
+use super::wake::Wake;
+
+/// Longest topic, in bytes: the longest name of a folder.
+const LONGEST_TOPIC: usize = 255;
+/// Unwritten queue units beyond this are written even of queues that have few of them.
+const UNWRITTEN_LIMIT: u64 = 32 << 20;
+/// Pause before the next try when there was no room for the next log file.
+const ALLOCATION_RETRY: Duration = Duration::from_secs(1);
+
+/// An open message store. Dropping it without [`Store::close`] is like killing the process: nothing that was appended is lost, and the
+/// next open recovers.
+pub struct Store {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Shared {
+    options: StoreOptions,
+    log: CommitLog,
+    queues: QueueTable,
+    dispatch: Dispatch,
+    health: Health,
+    log_flusher: LogFlusher,
+    queues_changed: Wake,
+    /// As it was found, apart from the times that flushing moves.
+    checkpoint: Checkpoint,
+    _lock: FolderLock,
+}
+
+/// Where records were appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Where the first record starts.
+    pub position: LogPosition,
+    /// Where the last record ends: await [`Store::flushed`] of this.
+    pub end: LogPosition,
+    /// Queue offset of the first record; the others follow.
+    pub queue_offset: QueueOffset,
+    /// Records appended.
+    pub count: usize,
+    /// Time of the append in ms since 1970, as stored.
+    pub store_timestamp: i64,
+}
+
+/// A queue and its readable range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRange {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Queue of the topic.
+    pub queue_id: QueueId,
+    /// First offset.
+    pub min_offset: QueueOffset,
+    /// Offset behind the last message.
+    pub max_offset: QueueOffset,
+}
+
+impl Store {
+    /// Opens or creates the store, recovering what the last run left. Blocks.
+    ///
+    /// # Errors
+    /// When another broker has it, a file is missing, unreadable or of another size, or the disk is full.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::open(options)?);
+        let store = Self { shared, threads: Mutex::default() };
+        store.start("store-allocate", Shared::allocate_ahead)?;
+        store.start("store-flush-log", Shared::flush_log)?;
+        store.start("store-flush-queues", Shared::flush_queues)?;
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, run: fn(&Shared)) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
+        let thread = thread.map_err(StoreError::io("start a thread for", &self.shared.options.root))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// Appends records to one queue, all or none, and makes them readable. `records` are encoded records of this topic and queue, back
+    /// to back; queue offset, position and store timestamp are filled in, in place, so that the caller can read them there.
+    /// Does not wait for the disk: see [`Store::flushed`]. It takes microseconds, so async tasks may call it; only where the next log
+    /// file is not ready in time is it made here.
+    ///
+    /// # Errors
+    /// Nothing is appended then; see [`AppendError`].
+    pub fn append(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        records: &mut [u8],
+    ) -> Result<Appended, AppendError> {
+        let shared = &*self.shared;
+        shared.health.check()?;
+        let queue = match shared.queues.find(topic, queue_id) {
+            Some(queue) => queue,
+            None => shared.new_queue(topic, queue_id)?,
+        };
+        let appended = shared.log.append(&queue, records)?;
+        shared.dispatch.run(&shared.log, &shared.queues);
+        shared.log_flusher.wake.announce();
+        shared.queues_changed.announce();
+        Ok(appended)
+    }
+
+    /// Waits until everything before `position` is on disk. One flush answers all who wait.
+    ///
+    /// # Errors
+    /// When that takes longer than `sync_flush_timeout`, or the disk refuses.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the flush.
+    pub async fn flushed(&self, position: LogPosition) -> Result<(), FlushError> {
+        self.shared.log_flusher.wait(position, self.shared.options.sync_flush_timeout).await
+    }
+
+    /// Reads messages of a queue from `offset` on whose tag hash passes `filter`. One read examines at least 800 messages if it
+    /// finds nothing, and stays within one queue file.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn read(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        offset: QueueOffset,
+        limits: ReadLimits,
+        filter: impl FnMut(TagHash) -> bool,
+    ) -> Result<ReadOutcome, StoreError> {
+        match self.shared.queues.find(topic, queue_id) {
+            Some(queue) => {
+                read::read(&queue, self.shared.queues.files(), &self.shared.log, offset.get(), limits, filter)
+            }
+            None => Ok(ReadOutcome::no_queue()),
+        }
+    }
+
+    /// First offset of a queue; 0 without one.
+    pub fn min_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
+        self.offset(topic, queue_id, ConsumeQueue::min)
+    }
+
+    /// Offset behind the last readable message of a queue; 0 without one.
+    pub fn max_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
+        self.offset(topic, queue_id, ConsumeQueue::max)
+    }
+
+    /// Offset the next appended message of a queue gets.
+    pub fn next_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
+        self.offset(topic, queue_id, ConsumeQueue::next)
+    }
+
+    fn offset(&self, topic: &str, queue_id: QueueId, which: fn(&ConsumeQueue) -> i64) -> QueueOffset {
+        let queue = self.shared.queues.find(topic, queue_id);
+        QueueOffset::new(queue.map_or(0, |queue| which(&queue)))
+    }
+
+    /// The offset that belongs to a store time, within the queue's range; 0 without a queue.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn offset_by_time(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        time_ms: i64,
+        boundary: TimeBoundary,
+    ) -> Result<QueueOffset, StoreError> {
+        let Some(queue) = self.shared.queues.find(topic, queue_id) else { return Ok(QueueOffset::ZERO) };
+        let files = self.shared.queues.files();
+        read::offset_by_time(&queue, files, &self.shared.log, time_ms, boundary).map(QueueOffset::new)
+    }
+
+    /// When the first message of a queue was stored, in ms since 1970; `None` if it has none.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn earliest_store_time(&self, topic: &str, queue_id: QueueId) -> Result<Option<i64>, StoreError> {
+        self.store_time(topic, queue_id, self.min_offset(topic, queue_id))
+    }
+
+    /// When the message at `offset` was stored, in ms since 1970; `None` if there is none.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn store_time(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        offset: QueueOffset,
+    ) -> Result<Option<i64>, StoreError> {
+        let Some(queue) = self.shared.queues.find(topic, queue_id) else { return Ok(None) };
+        if offset.get() < queue.min() {
+            return Ok(None);
+        }
+        let unit = queue.unit(offset.get(), self.shared.queues.files())?;
+        Ok(unit.and_then(|unit| read::store_time(unit, &self.shared.log)))
+    }
+
+    /// The record that starts at `position`, if one does. Safe for positions from strangers.
+    pub fn message_at(&self, position: LogPosition) -> Option<Bytes> {
+        self.shared.log.record_at(position)
+    }
+
+    /// First position of the commit log.
+    pub fn min_position(&self) -> LogPosition {
+        self.shared.log.start()
+    }
+
+    /// Where the next record goes, unless it opens a new file.
+    pub fn max_position(&self) -> LogPosition {
+        self.shared.log.end()
+    }
+
+    /// Every queue with its range, in no order.
+    pub fn queues(&self) -> Vec<QueueRange> {
+        let range = |queue: Arc<ConsumeQueue>| QueueRange {
+            topic: Arc::clone(&queue.name.topic),
+            queue_id: queue.name.queue_id,
+            min_offset: QueueOffset::new(queue.min()),
+            max_offset: QueueOffset::new(queue.max()),
+        };
+        self.shared.queues.all().into_iter().map(range).collect()
+    }
+
+    /// Calls `listener` for each message that becomes readable from now on.
+    pub fn on_arrival(&self, listener: impl Fn(&Arrival<'_>) + Send + Sync + 'static) {
+        self.shared.dispatch.listen(Box::new(listener));
+    }
+
+    /// Whether an append has been holding the log for longer than `busy_after`: the disk cannot keep up.
+    pub fn is_busy(&self) -> bool {
+        self.shared.log.is_held_longer_than(self.shared.options.busy_after)
+    }
+
+    /// Whether appends are taken; if not, why.
+    ///
+    /// # Errors
+    /// The error an append would get.
+    pub fn writable(&self) -> Result<(), AppendError> {
+        self.shared.health.check()
+    }
+
+    /// Flushes everything and ends the store's threads; later appends are refused, reads still work. Blocks.
+    ///
+    /// # Errors
+    /// When something cannot be written; the next open recovers then.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.shared.log.close()?;
+        self.stop_threads();
+        self.shared.finish()
+    }
+
+    fn stop_threads(&self) {
+        self.shared.log.spare_wanted.stop();
+        self.shared.log_flusher.wake.stop();
+        self.shared.queues_changed.stop();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                warn!(root = %self.shared.options.root.display(), "a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop_threads();
+        self.shared.log_flusher.close();
+    }
+}
+
+impl Shared {
+    fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let file_size = options.checked_log_file_size()?;
+        for dir in [&options.root, &options.commit_log_dir, &options.root.join("config")] {
+            fs::create_dir_all(dir).map_err(StoreError::io("create", dir))?;
+        }
+        let lock = FolderLock::acquire(&options.root)?;
+        let abort = options.root.join("abort");
+        let clean = !abort.try_exists().map_err(StoreError::io("inspect", &abort))?;
+        let mut checkpoint = Checkpoint::load(&options.root.join("checkpoint"))?;
+
+        let files = QueueFiles::new(
+            options.root.join("consumequeue"),
+            options.consume_queue_file_size,
+            options.open_queue_files,
+            options.disk.clone(),
+        );
+        let queues = QueueTable::load(files, clean)?;
+        let batch_topics: HashSet<_> =
+            folders(&options.root.join("batchconsumequeue"))?.into_iter().collect();
+        if !batch_topics.is_empty() {
+            warn!(topics = ?batch_topics, "batch consume queues (queue.type=BatchCQ) are not supported, their messages stay unread");
+        }
+        let queue_units = QueueUnits::new(&options.delay_levels, batch_topics);
+        let recovery = Recovery {
+            dir: &options.commit_log_dir,
+            file_size,
+            disk: &options.disk,
+            queues: &queues,
+            queue_units: &queue_units,
+            checkpoint,
+            clean,
+            check_crc: options.check_crc_on_recover,
+        };
+        let recovered = recovery.run()?;
+        if let Some(position) = recovered.last_position {
+            checkpoint.confirm_position = position.get();
+        }
+        let (log_start, log_end) = (recovered.log.files.front().map(|file| file.base()), recovered.log.end);
+        let timestamp = recovered.log.last_timestamp;
+        let dir = options.commit_log_dir.clone();
+        let log =
+            CommitLog::new(dir, file_size, options.disk.clone(), Arc::clone(&options.clock), recovered.log);
+
+        // What recovery read may be in memory only, so the first flush starts at the beginning of it.
+        let log_flusher =
+            LogFlusher::new(log_start.filter(|_| !clean).unwrap_or(log_end), checkpoint.log_timestamp);
+        let shared = Self {
+            dispatch: Dispatch::new(log_end, timestamp, queue_units),
+            log,
+            queues,
+            health: Health::default(),
+            log_flusher,
+            queues_changed: Wake::default(),
+            checkpoint,
+            _lock: lock,
+            options,
+        };
+        if !shared.queues.is_synced() {
+            shared.queues_changed.announce();
+        }
+        if shared.log.is_full() {
+            shared.log.spare_wanted.announce(); // the first append finds its file ready
+        }
+        write_abort(&abort)?;
+        info!(root = %shared.options.root.display(), clean, log_end = %log_end, "store opened");
+        Ok(shared)
+    }
+
+    /// The slow way to a queue: the topic may be new, so it is looked at.
+    fn new_queue(&self, topic: &str, queue_id: QueueId) -> Result<Arc<ConsumeQueue>, AppendError> {
+        let names_a_folder =
+            !topic.is_empty() && topic.len() <= LONGEST_TOPIC && topic != "." && topic != "..";
+        if !names_a_folder || topic.contains(['/', '\0']) {
+            return Err(AppendError::Topic { topic: topic.to_owned() });
+        }
+        if queue_id.get() < 0 {
+            return Err(AppendError::QueueId { queue_id: queue_id.get() });
+        }
+        if self.dispatch.queue_units().is_batch_topic(topic) {
+            return Err(AppendError::BatchQueue { topic: topic.to_owned() });
+        }
+        Ok(self.queues.obtain(topic, queue_id))
+    }
+
+    /// Thread: makes the next log file while the current one fills.
+    fn allocate_ahead(&self) {
+        let mut pause = Duration::ZERO;
+        while self.log.spare_wanted.wait(pause) {
+            pause = match self.log.make_spare() {
+                Ok(()) => Duration::ZERO,
+                Err(error) => {
+                    warn!(%error, "no next commit log file yet");
+                    ALLOCATION_RETRY
+                }
+            };
+        }
+    }
+
+    /// Thread: forces the log to disk.
+    fn flush_log(&self) {
+        let pause = match self.options.flush_mode {
+            FlushMode::Async => self.options.flush_interval,
+            FlushMode::Sync => Duration::ZERO,
+        };
+        while self.log_flusher.wake.wait(pause) {
+            match self.log_flusher.flush(&self.log) {
+                Ok(()) | Err(StoreError::FlushFailed { .. }) => {}
+                Err(error) => self.health.log_failed(&error),
+            }
+        }
+    }
+
+    /// Thread: writes the queues, and now and then syncs them and the checkpoint.
+    fn flush_queues(&self) {
+        let mut synced = Instant::now();
+        while self.queues_changed.wait(self.options.queue_flush_interval) {
+            let thorough = synced.elapsed() >= self.options.thorough_queue_flush_interval;
+            let outcome = if thorough {
+                synced = Instant::now();
+                self.sync_queues()
+            } else {
+                self.queues
+                    .write(self.queues.unwritten_bytes() > UNWRITTEN_LIMIT || self.health.check().is_err())
+            };
+            match &outcome {
+                Ok(()) => self.health.queues_recovered(),
+                Err(error) => self.health.queues_failed(error),
+            }
+            if outcome.is_err() || !self.queues.is_synced() {
+                self.queues_changed.announce();
+            }
+        }
+    }
+
+    /// Puts queues and checkpoint on disk.
+    fn sync_queues(&self) -> Result<(), StoreError> {
+        // Before the writing: what is dispatched meanwhile may miss it.
+        let queue_timestamp = self.dispatch.timestamp();
+        self.queues.write(true)?;
+        self.queues.sync()?;
+        let log_timestamp = self.log_flusher.timestamp();
+        let checkpoint = Checkpoint { log_timestamp, queue_timestamp, ..self.checkpoint };
+        checkpoint.store(&self.options.root.join("checkpoint"))
+    }
+
+    /// The end of an orderly run; threads are gone, appends refused.
+    fn finish(&self) -> Result<(), StoreError> {
+        self.dispatch.run(&self.log, &self.queues);
+        let flushed = self.log_flusher.flush(&self.log);
+        self.log_flusher.close();
+        let synced = self.sync_queues();
+        flushed.and(synced)?;
+        let abort = self.options.root.join("abort");
+        match fs::remove_file(&abort) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("delete", &abort)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Marks the store as in use: found at the next open, it means that the run did not end in order.
+fn write_abort(path: &PathBuf) -> Result<(), StoreError> {
+    fs::write(path, std::process::id().to_string()).map_err(StoreError::io("write", path))
+}

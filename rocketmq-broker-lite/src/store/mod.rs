@@ -1,0 +1,33 @@
+//! The message store: commit log, consume queues and what keeps them right, in the files of the Java broker.
+//!
+//! Data flows one way: append, commit log, dispatch, consume queue and arrival listeners, read. The store knows
+//! topics, queues and records; it knows nothing of the network. See [`Store`].
+
+mod arrival;
+mod checkpoint;
+mod commit_log;
+mod config_file;
+mod consume_queue;
+mod disk;
+mod dispatch;
+mod error;
+mod health;
+mod lock;
+mod log_flusher;
+mod mapped_file;
+mod message_store;
+mod options;
+mod queue_files;
+mod queue_table;
+mod read;
+mod recovery;
+mod unit;
+mod wake;
+
+pub use arrival::Arrival;
+pub use config_file::{ConfigFile, ConfigFileError};
+pub use disk::Disk;
+pub use error::{AppendError, FlushError, StoreError};
+pub use message_store::{Appended, QueueRange, Store};
+pub use options::{Clock, FlushMode, StoreOptions};
+pub use read::{ReadLimits, ReadOutcome, ReadStatus, TimeBoundary};

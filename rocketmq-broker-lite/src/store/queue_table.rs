@@ -1,0 +1,198 @@
+//! [`QueueTable`]: all consume queues, and the writing of what they gathered.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
+use tracing::{error, warn};
+
+use super::consume_queue::{ConsumeQueue, Put};
+use super::error::StoreError;
+use super::queue_files::{QueueFiles, QueueName};
+use super::unit::{UNIT_SIZE, Unit};
+
+/// A queue with fewer bytes than this waits for the next thorough write: with very many queues a write for each message
+/// would cost more than the messages.
+const WORTH_A_WRITE: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct QueueTable {
+    /// Queues by topic, sorted by queue id.
+    topics: DashMap<Arc<str>, Vec<Arc<ConsumeQueue>>>,
+    files: QueueFiles,
+    numbers: AtomicU32,
+    /// Queues with a tail.
+    unwritten: Mutex<Vec<Arc<ConsumeQueue>>>,
+    unwritten_bytes: AtomicU64,
+    /// Held while tails are written, so that each is written once and in order.
+    writing: Mutex<()>,
+}
+
+impl QueueTable {
+    /// Loads every queue there is in the files.
+    pub(super) fn load(files: QueueFiles, clean: bool) -> Result<Self, StoreError> {
+        let table = Self {
+            topics: DashMap::new(),
+            files,
+            numbers: AtomicU32::new(0),
+            unwritten: Mutex::default(),
+            unwritten_bytes: AtomicU64::new(0),
+            writing: Mutex::default(),
+        };
+        for topic in folders(table.files.root())? {
+            for name in folders(&table.files.root().join(&topic))? {
+                let Some(queue_id) = name.parse().ok().filter(|id| *id >= 0) else { continue };
+                let queue =
+                    ConsumeQueue::load(table.name(&topic, QueueId::new(queue_id)), &table.files, clean)?;
+                table.insert(&topic, queue);
+            }
+        }
+        Ok(table)
+    }
+
+    pub(super) fn files(&self) -> &QueueFiles {
+        &self.files
+    }
+
+    pub(super) fn find(&self, topic: &str, queue_id: QueueId) -> Option<Arc<ConsumeQueue>> {
+        let queues = self.topics.get(topic)?;
+        let at = queues.binary_search_by_key(&queue_id, |queue| queue.name.queue_id).ok()?;
+        queues.get(at).map(Arc::clone)
+    }
+
+    /// The queue, made if it is new.
+    pub(super) fn obtain(&self, topic: &str, queue_id: QueueId) -> Arc<ConsumeQueue> {
+        match self.find(topic, queue_id) {
+            Some(queue) => queue,
+            None => self.insert(topic, ConsumeQueue::empty(self.name(topic, queue_id))),
+        }
+    }
+
+    fn insert(&self, topic: &str, queue: ConsumeQueue) -> Arc<ConsumeQueue> {
+        let mut queues = self.topics.entry(Arc::from(topic)).or_default();
+        match queues.binary_search_by_key(&queue.name.queue_id, |known| known.name.queue_id) {
+            Ok(at) => queues.get(at).map(Arc::clone).unwrap_or_else(|| Arc::new(queue)),
+            Err(at) => {
+                let queue = Arc::new(queue);
+                queues.insert(at, Arc::clone(&queue));
+                queue
+            }
+        }
+    }
+
+    fn name(&self, topic: &str, queue_id: QueueId) -> QueueName {
+        let topic = self.topics.get(topic).map_or_else(|| Arc::from(topic), |known| Arc::clone(known.key()));
+        QueueName { number: self.numbers.fetch_add(1, Ordering::Relaxed), topic, queue_id }
+    }
+
+    /// Every queue, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<ConsumeQueue>> {
+        self.topics.iter().flat_map(|queues| queues.value().clone()).collect()
+    }
+
+    /// Adds the unit of a message to its queue; false if it is there already or cannot be.
+    pub(super) fn put(&self, topic: &str, queue_id: QueueId, offset: QueueOffset, unit: Unit) -> bool {
+        let queue = self.obtain(topic, queue_id);
+        match queue.put(offset, unit, &self.files) {
+            Put::First => {
+                self.unwritten_bytes.fetch_add(UNIT_SIZE as u64, Ordering::Relaxed);
+                lock(&self.unwritten).push(queue);
+            }
+            Put::Added => {
+                self.unwritten_bytes.fetch_add(UNIT_SIZE as u64, Ordering::Relaxed);
+            }
+            Put::Known => return false,
+            Put::OutOfRange { end } => {
+                error!(topic, %queue_id, %offset, end, position = %unit.position, "message has an impossible queue offset and cannot be consumed");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Bytes of units in memory.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Writes tails to the files: all of them, or those worth it. Goes on behind a failure and returns the first.
+    pub(super) fn write(&self, all: bool) -> Result<(), StoreError> {
+        let _writing = lock(&self.writing);
+        let mut outcome = Ok(());
+        let mut left = Vec::new();
+        for queue in std::mem::take(&mut *lock(&self.unwritten)) {
+            if !all && queue.unwritten() < WORTH_A_WRITE {
+                left.push(queue);
+                continue;
+            }
+            match queue.write(&self.files) {
+                Ok(written) => {
+                    let counted = |count: u64| Some(count.saturating_sub(written.bytes as u64));
+                    let _ = self.unwritten_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+                    if written.more {
+                        left.push(queue);
+                    }
+                }
+                Err(error) => {
+                    outcome = outcome.and(Err(error));
+                    left.push(queue);
+                }
+            }
+        }
+        lock(&self.unwritten).append(&mut left);
+        outcome
+    }
+
+    /// Forces what was written to disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.files.sync()
+    }
+
+    /// Whether everything is on disk.
+    pub(super) fn is_synced(&self) -> bool {
+        lock(&self.unwritten).is_empty() && self.files.is_synced()
+    }
+
+    /// Where the last record with a unit starts, over all queues.
+    pub(super) fn last_position(&self) -> Result<Option<LogPosition>, StoreError> {
+        self.all().iter().try_fold(None, |last, queue| Ok(last.max(queue.last_position(&self.files)?)))
+    }
+
+    /// Fits the queues to a log that reaches from `start` to `end`.
+    pub(super) fn fit(&self, start: LogPosition, end: LogPosition) -> Result<(), StoreError> {
+        for queue in self.all() {
+            let dropped = queue.truncate(end, &self.files)?;
+            if dropped > 0 {
+                warn!(topic = %queue.name.topic, queue_id = %queue.name.queue_id, dropped, log_end = %end, "dropped queue units behind the end of the commit log");
+            }
+            queue.correct_min(start, &self.files)?;
+            queue.set_next(queue.max());
+        }
+        Ok(())
+    }
+}
+
+/// Names of the folders in `dir`.
+pub(super) fn folders(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(StoreError::io("list", dir)(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("list", dir))?;
+        if entry.file_type().map_err(StoreError::io("inspect", &entry.path()))?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,239 @@
+//! Reading: messages of a queue by offset, offsets by time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rocketmq_protocol::message::StoredMessageRef;
+use rocketmq_protocol::{LogPosition, QueueOffset, TagHash};
+
+use super::commit_log::{CommitLog, record_range};
+use super::consume_queue::ConsumeQueue;
+use super::error::StoreError;
+use super::mapped_file::MappedFile;
+use super::queue_files::QueueFiles;
+use super::unit::{UNIT_SIZE, Unit};
+
+/// Units that one read examines at least, however few messages it may return. Java: `maxFilterMessageSize` 16,000 bytes.
+const EXAMINED_AT_LEAST: usize = 800;
+/// Units fetched from a queue at a time.
+const CHUNK: usize = 64;
+
+/// How a read went, as pull replies name it. Source: `store/GetMessageStatus.java`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadStatus {
+    /// At least one message.
+    Found,
+    /// Messages were examined, none passed the filter.
+    NoMatchedMessage,
+    /// Messages passed the filter, but their records are deleted already.
+    MessageWasRemoving,
+    /// The queue has no unit there although it should: go on with the next queue file.
+    OffsetFoundNull,
+    /// Beyond the end of the queue.
+    OffsetOverflowBadly,
+    /// Exactly the end of the queue: wait for the next message.
+    OffsetOverflowOne,
+    /// Before the first message that is still there.
+    OffsetTooSmall,
+    /// Nobody wrote to that queue yet.
+    NoMatchedLogicQueue,
+    /// The queue never had a message.
+    NoMessageInQueue,
+}
+
+/// How much one read returns. The first message comes whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Messages at most.
+    pub max_messages: usize,
+    /// Bytes of records at most.
+    pub max_bytes: usize,
+}
+
+/// What [`super::Store::read`] found.
+#[derive(Clone, Debug)]
+pub struct ReadOutcome {
+    /// How it went.
+    pub status: ReadStatus,
+    /// Where the next read should start.
+    pub next_offset: QueueOffset,
+    /// First offset of the queue.
+    pub min_offset: QueueOffset,
+    /// Offset behind the last message of the queue.
+    pub max_offset: QueueOffset,
+    /// The records in queue order, borrowed from the page cache; neighbours in the log are one slice.
+    pub records: Vec<Bytes>,
+    /// Messages in `records`.
+    pub messages: usize,
+    /// Bytes in `records`.
+    pub bytes: usize,
+    /// How far the log goes on behind the last message examined, in bytes. Far behind means: read from disk.
+    pub log_bytes_behind: i64,
+}
+
+/// Which of the messages around a time [`super::Store::offset_by_time`] returns. Java: `common/BoundaryType.java`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeBoundary {
+    /// The first message stored at that time or later; the queue's end if all are earlier.
+    #[default]
+    Lower,
+    /// The last message stored at that time or earlier; the queue's start if all are later.
+    Upper,
+}
+
+/// Neighbouring records of the log that become one slice.
+struct Run {
+    file: Arc<MappedFile>,
+    start: usize,
+    end: usize,
+}
+
+impl ReadOutcome {
+    fn nothing(status: ReadStatus, next_offset: i64, min: i64, max: i64) -> Self {
+        Self {
+            status,
+            next_offset: QueueOffset::new(next_offset),
+            min_offset: QueueOffset::new(min),
+            max_offset: QueueOffset::new(max),
+            records: Vec::new(),
+            messages: 0,
+            bytes: 0,
+            log_bytes_behind: 0,
+        }
+    }
+
+    pub(super) fn no_queue() -> Self {
+        Self::nothing(ReadStatus::NoMatchedLogicQueue, 0, 0, 0)
+    }
+
+    /// Takes up the record of `unit`, if it is there and within the limits.
+    fn take(&mut self, unit: Unit, run: &mut Option<Run>, log: &CommitLog) -> Taken {
+        // Messages arrive in bursts from one file: the last one is most likely the right one, and then costs no lookup.
+        let file = match run {
+            Some(run) if record_range(&run.file, unit.position, unit.size).is_some() => {
+                Some(Arc::clone(&run.file))
+            }
+            _ => log.file_at(unit.position),
+        };
+        let Some(file) = file else { return Taken::Missing };
+        let Some((start, end)) = record_range(&file, unit.position, unit.size) else { return Taken::Missing };
+        match run {
+            Some(run) if Arc::ptr_eq(&run.file, &file) && run.end == start => run.end = end,
+            _ => {
+                self.finish(run.take());
+                *run = Some(Run { file, start, end });
+            }
+        }
+        self.messages += 1;
+        self.bytes += end - start;
+        Taken::Record
+    }
+
+    fn finish(&mut self, run: Option<Run>) {
+        self.records.extend(run.and_then(|run| run.file.slice(run.start, run.end)));
+    }
+}
+
+enum Taken {
+    Record,
+    Missing,
+}
+
+/// See [`super::Store::read`].
+pub(super) fn read(
+    queue: &ConsumeQueue,
+    files: &QueueFiles,
+    log: &CommitLog,
+    offset: i64,
+    limits: ReadLimits,
+    mut filter: impl FnMut(TagHash) -> bool,
+) -> Result<ReadOutcome, StoreError> {
+    let (min, max) = (queue.min(), queue.max());
+    let nothing = |status, next| Ok(ReadOutcome::nothing(status, next, min, max));
+    if max == 0 {
+        return nothing(ReadStatus::NoMessageInQueue, 0);
+    }
+    if offset < min {
+        return nothing(ReadStatus::OffsetTooSmall, min);
+    }
+    if offset == max {
+        return nothing(ReadStatus::OffsetOverflowOne, offset);
+    }
+    if offset > max {
+        return nothing(ReadStatus::OffsetOverflowBadly, max);
+    }
+
+    let mut outcome = ReadOutcome::nothing(ReadStatus::NoMatchedMessage, offset, min, max);
+    let next_file = files.file_start(offset) + files.units_per_file();
+    let examined_at_most = i64::try_from(limits.max_messages.max(EXAMINED_AT_LEAST)).unwrap_or(i64::MAX);
+    let stop = max.min(next_file).min(offset.saturating_add(examined_at_most));
+    let mut run = None;
+    let mut at = offset;
+    let mut removed_until = LogPosition::ZERO;
+    let mut units = [0; CHUNK * UNIT_SIZE];
+    'examine: while at < stop {
+        let wanted = usize::try_from(stop - at).unwrap_or(CHUNK).min(CHUNK);
+        let read = queue.read(at, units.get_mut(..wanted * UNIT_SIZE).unwrap_or_default(), files)?;
+        let found = units.chunks_exact(UNIT_SIZE).take(read).map_while(Unit::decode);
+        let before = at;
+        for unit in found {
+            let passes = !unit.is_blank() && unit.position >= removed_until && filter(unit.tag_hash);
+            if passes {
+                let size = usize::try_from(unit.size).unwrap_or(usize::MAX);
+                let full = outcome.messages >= limits.max_messages
+                    || outcome.bytes.saturating_add(size) > limits.max_bytes;
+                if full && outcome.messages > 0 {
+                    break 'examine;
+                }
+                match outcome.take(unit, &mut run, log) {
+                    Taken::Record => outcome.status = ReadStatus::Found,
+                    Taken::Missing => {
+                        if outcome.messages == 0 {
+                            outcome.status = ReadStatus::MessageWasRemoving;
+                        }
+                        // Log files go as a whole: the rest of this one is gone too.
+                        removed_until = log.end_of_file(unit.position);
+                    }
+                }
+                outcome.log_bytes_behind = log.end().get().saturating_sub(unit.position.get());
+            }
+            at += 1;
+        }
+        if at == before {
+            if at == offset {
+                return nothing(ReadStatus::OffsetFoundNull, next_file);
+            }
+            break;
+        }
+    }
+    outcome.finish(run);
+    outcome.next_offset = QueueOffset::new(at);
+    Ok(outcome)
+}
+
+/// See [`super::Store::offset_by_time`].
+pub(super) fn offset_by_time(
+    queue: &ConsumeQueue,
+    files: &QueueFiles,
+    log: &CommitLog,
+    time_ms: i64,
+    boundary: TimeBoundary,
+) -> Result<i64, StoreError> {
+    let min = queue.min();
+    // A record that is gone is older than all that are there.
+    let time = |unit| store_time(unit, log).unwrap_or(i64::MIN);
+    match boundary {
+        TimeBoundary::Lower => queue.first_offset(min, files, |unit| time(unit) >= time_ms),
+        TimeBoundary::Upper => {
+            Ok((queue.first_offset(min, files, |unit| time(unit) > time_ms)? - 1).max(min))
+        }
+    }
+}
+
+/// When the record of a unit was stored.
+pub(super) fn store_time(unit: Unit, log: &CommitLog) -> Option<i64> {
+    let file = log.file_at(unit.position)?;
+    let (start, end) = record_range(&file, unit.position, unit.size)?;
+    let message = StoredMessageRef::parse(file.readable().get(start..end)?).ok()?;
+    Some(message.store_timestamp())
+}
