@@ -3,6 +3,7 @@
 mod broker;
 mod client;
 mod kv_config;
+mod name_server_config;
 mod offset;
 mod pull;
 mod route;
@@ -12,6 +13,7 @@ mod topic;
 pub use broker::*;
 pub use client::*;
 pub use kv_config::*;
+pub use name_server_config::*;
 pub use offset::*;
 pub use pull::*;
 pub use route::*;
@@ -30,6 +32,7 @@ mod tests {
         broker::ROUND_TRIPS,
         client::ROUND_TRIPS,
         kv_config::ROUND_TRIPS,
+        name_server_config::ROUND_TRIPS,
         offset::ROUND_TRIPS,
         pull::ROUND_TRIPS,
         route::ROUND_TRIPS,

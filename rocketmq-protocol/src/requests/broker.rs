@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::ByteString;
 use crate::body::{BrokerMemberGroupBody, DataVersion, KvTable};
 use crate::request::{Done, requests};
+use crate::requests::RouteBody;
 
 requests! {
     /// A broker, its address and its topics. The body is that of `body::RegisterBrokerBody`, plain or compressed.
@@ -28,6 +29,13 @@ requests! {
         ha_server_addr: Option<ByteString> => "haServerAddr",
         master_addr: Option<ByteString> => "masterAddr",
     } body(order_topics: Option<KvTable>);
+
+    /// The queues of one topic on one broker, told as soon as the topic is there. The body is a route of which only the
+    /// queues count. Java: `RegisterTopicRequestHeader.java`.
+    RegisterTopic = REGISTER_TOPIC_IN_NAMESRV {
+        topic: ByteString => "topic",
+    } body(route: RouteBody)
+    -> Done;
 
     /// A broker leaves. Java: `UnRegisterBrokerRequestHeader.java`.
     UnregisterBroker = UNREGISTER_BROKER {

@@ -61,6 +61,18 @@ requests! {
     GetSystemTopicList = GET_SYSTEM_TOPIC_LIST_FROM_NS {
     } -> TopicListReply;
 
+    /// Topics whose system flags have the unit bit (1).
+    GetUnitTopicList = GET_UNIT_TOPIC_LIST {
+    } -> TopicListReply;
+
+    /// Topics whose system flags have the unit-subscription bit (2).
+    GetHasUnitSubTopicList = GET_HAS_UNIT_SUB_TOPIC_LIST {
+    } -> TopicListReply;
+
+    /// Topics whose system flags have the unit-subscription bit (2) and not the unit bit (1).
+    GetHasUnitSubUnunitTopicList = GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST {
+    } -> TopicListReply;
+
     /// Forgets a topic, of one cluster or of all. Java: `DeleteTopicFromNamesrvRequestHeader.java`.
     DeleteTopicInNameServer = DELETE_TOPIC_IN_NAMESRV {
         topic: ByteString => "topic",
