@@ -63,7 +63,14 @@ impl Server {
         service: Arc<dyn Service>,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr).await?;
+        Self::serve(TcpListener::bind(addr).await?, service, options)
+    }
+
+    /// Accepts from a listener that was bound before, for those who must know its port to build the service.
+    ///
+    /// # Errors
+    /// The listener has no address.
+    pub fn serve(listener: TcpListener, service: Arc<dyn Service>, options: ServerOptions) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let ends = Ends::default();
         let tasks = TaskTracker::new();

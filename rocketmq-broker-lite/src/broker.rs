@@ -1,0 +1,386 @@
+//! [`Broker`]: the store and the services on top of it, behind one listening socket.
+
+mod client_service;
+mod clients;
+mod config_table;
+mod consumer_offsets;
+mod dispatch;
+mod groups;
+mod held_pulls;
+mod pull;
+mod queries;
+mod refusal;
+mod registration;
+mod send;
+mod tasks;
+mod topic_admin;
+mod topics;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocketmq_protocol::transport::{Clock, Server, ServerOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{error, info};
+
+use self::client_service::ClientService;
+use self::clients::Clients;
+use self::config_table::ConfigTable;
+use self::consumer_offsets::ConsumerOffsets;
+use self::dispatch::Dispatch;
+use self::groups::Groups;
+use self::held_pulls::HeldPulls;
+use self::pull::PullService;
+use self::queries::QueryService;
+use self::registration::Registration;
+use self::send::SendService;
+use self::tasks::Tasks;
+use self::topic_admin::TopicAdmin;
+use self::topics::Topics;
+use crate::config::{BrokerConfig, ConfigError, FlushDisk};
+use crate::store::{ConfigFileError, FlushMode, Store, StoreError, StoreOptions};
+
+/// Why a broker does not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// A setting is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store does not open or close.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of `config/` cannot be read or written.
+    #[error(transparent)]
+    ConfigFile(#[from] ConfigFileError),
+    /// The listening address cannot be had.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The advertised host has no address.
+    #[error("brokerIP1={host} cannot be resolved to an address; give one, or a name that resolves here")]
+    AdvertisedHost {
+        /// The host.
+        host: String,
+        /// Why, if the resolver said.
+        #[source]
+        source: Option<io::Error>,
+    },
+}
+
+/// Builds a [`Broker`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct BrokerBuilder {
+    config: BrokerConfig,
+    listen: Option<SocketAddr>,
+    name_servers: Vec<String>,
+    clock: Clock,
+}
+
+impl BrokerBuilder {
+    /// Takes all settings at once.
+    pub fn config(mut self, config: BrokerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens on this address instead of every interface and `listenPort`. Port 0 takes a free one.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = Some(addr);
+        self
+    }
+
+    /// Registers with these name servers, `host:port`, beside those of `namesrvAddr`.
+    pub fn name_servers(mut self, addrs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.name_servers.extend(addrs.into_iter().map(Into::into));
+        self
+    }
+
+    /// Goes by this clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, recovering it where needed, listens, and registers.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn start(self) -> Result<Broker, BrokerError> {
+        let Self { config, listen, mut name_servers, clock } = self;
+        config.check()?;
+        name_servers.extend(config.name_server_list());
+        let config = Arc::new(config);
+        let options = store_options(&config, &clock)?;
+        let opening = tokio::task::spawn_blocking({
+            let (config, clock) = (Arc::clone(&config), clock.clone());
+            move || Opened::open(&config, options, &clock)
+        });
+        let opened =
+            opening.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        opened.serve(config, listen, &name_servers, clock).await
+    }
+}
+
+fn store_options(config: &BrokerConfig, clock: &Clock) -> Result<StoreOptions, BrokerError> {
+    let mut options = StoreOptions::new(&config.store_root);
+    if let Some(dir) = &config.commit_log_dir {
+        options.commit_log_dir = dir.clone();
+    }
+    options.commit_log_file_size = config.commit_log_file_size;
+    options.consume_queue_file_size = config.consume_queue_file_size;
+    options.flush_mode = match config.flush_disk {
+        FlushDisk::Async => FlushMode::Async,
+        FlushDisk::Sync => FlushMode::Sync,
+    };
+    options.flush_interval = config.flush_interval_commit_log;
+    options.queue_flush_interval = config.flush_interval_consume_queue;
+    options.thorough_queue_flush_interval = config.flush_consume_queue_thorough_interval;
+    options.sync_flush_timeout = config.sync_flush_timeout;
+    options.busy_after = config.page_cache_busy_timeout;
+    options.check_crc_on_recover = config.check_crc_on_recover;
+    options.delay_levels = config.delay_levels()?;
+    let clock = clock.clone();
+    options.clock = Arc::new(move || clock.now_ms());
+    Ok(options)
+}
+
+/// What is read from disk before anything is served.
+struct Opened {
+    store: Store,
+    topics: Topics,
+    groups: Groups,
+    offsets: ConsumerOffsets,
+}
+
+impl Opened {
+    /// Blocks.
+    fn open(config: &BrokerConfig, options: StoreOptions, clock: &Clock) -> Result<Self, BrokerError> {
+        let store = Store::open(options)?;
+        let table = |name| ConfigTable::new(&config.store_root, name);
+        Ok(Self {
+            topics: Topics::open(table("topics.json"), config, clock.clone())?,
+            groups: Groups::open(table("subscriptionGroup.json"), config, clock.clone())?,
+            offsets: ConsumerOffsets::open(table("consumerOffset.json"), clock.clone())?,
+            store,
+        })
+    }
+
+    async fn serve(
+        self,
+        config: Arc<BrokerConfig>,
+        listen: Option<SocketAddr>,
+        name_servers: &[String],
+        clock: Clock,
+    ) -> Result<Broker, BrokerError> {
+        let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.listen_port)));
+        let failed = |source| BrokerError::Listen { addr: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        let host = config.advertised_host.clone().unwrap_or_else(|| own_address(local).to_string());
+        let store_host = resolve(&host, local.port()).await?;
+        let advertised = match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, local.port()).to_string(),
+            Err(_) => format!("{host}:{}", local.port()),
+        };
+
+        let (store, topics) = (Arc::new(self.store), Arc::new(self.topics));
+        let (groups, offsets) = (Arc::new(self.groups), Arc::new(self.offsets));
+        let (tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let held = Arc::new(HeldPulls::default());
+        let clients = Arc::new(Clients::new(
+            clock.clone(),
+            config.channel_expired_timeout,
+            config.notify_consumer_ids_changed,
+        ));
+        let registration = Arc::new(Registration::new(
+            Arc::clone(&config),
+            Arc::clone(&topics),
+            clock.clone(),
+            name_servers,
+            advertised.clone(),
+        ));
+        let pull = Arc::new(PullService {
+            config: Arc::clone(&config),
+            store: Arc::clone(&store),
+            topics: Arc::clone(&topics),
+            groups: Arc::clone(&groups),
+            clients: Arc::clone(&clients),
+            offsets: Arc::clone(&offsets),
+            held: Arc::clone(&held),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        });
+        store.on_arrival(move |arrival| held.arrived(arrival));
+        let dispatch = Dispatch {
+            send: Arc::new(SendService::new(
+                Arc::clone(&config),
+                Arc::clone(&store),
+                Arc::clone(&topics),
+                Arc::clone(&registration),
+                tasks.clone(),
+                clock.clone(),
+                store_host,
+            )),
+            pull: Arc::clone(&pull),
+            queries: Arc::new(QueryService {
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                groups: Arc::clone(&groups),
+                offsets: Arc::clone(&offsets),
+                tasks: tasks.clone(),
+            }),
+            client_service: ClientService {
+                clients: Arc::clone(&clients),
+                groups: Arc::clone(&groups),
+                topics: Arc::clone(&topics),
+                registration: Arc::clone(&registration),
+                tasks: tasks.clone(),
+            },
+            clients: Arc::clone(&clients),
+            topic_admin: Arc::new(TopicAdmin {
+                config: Arc::clone(&config),
+                topics: Arc::clone(&topics),
+                registration: Arc::clone(&registration),
+            }),
+            tasks: tasks.clone(),
+        };
+        let server =
+            Server::serve(listener, Arc::new(dispatch), ServerOptions::new("broker")).map_err(failed)?;
+
+        let (pulls_stop, leave) = (stop.child_token(), stop.child_token());
+        tasks.spawn(async move { pull.answer_held(pulls_stop).await });
+        tasks.spawn({
+            let (registration, leave) = (Arc::clone(&registration), leave.clone());
+            async move { registration.run(leave).await }
+        });
+        tasks.spawn({
+            let stop = stop.child_token();
+            async move { clients.expire(stop).await }
+        });
+        tasks.spawn({
+            let (offsets, clock, stop) = (Arc::clone(&offsets), clock.clone(), stop.child_token());
+            let period = config.flush_consumer_offset_interval;
+            async move { save_offsets(&offsets, &clock, period, stop).await }
+        });
+        registration.announce().await;
+        info!(broker = config.broker_name, listen = %local, advertised, "broker started");
+        Ok(Broker {
+            config,
+            store,
+            offsets,
+            server,
+            advertised,
+            clock,
+            tasks,
+            stop: stop.clone(),
+            _end: stop.drop_guard(),
+        })
+    }
+}
+
+/// Writes changed offsets every `period`, until `stop`.
+async fn save_offsets(offsets: &ConsumerOffsets, clock: &Clock, period: Duration, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep(period) => {}
+        }
+        if let Err(error) = offsets.save().await {
+            error!(error = &error as &dyn std::error::Error, "consumer offsets not saved, trying again");
+        }
+    }
+}
+
+/// A running broker. Dropping it is like killing its process: nothing acknowledged is lost, the next start recovers.
+pub struct Broker {
+    config: Arc<BrokerConfig>,
+    store: Arc<Store>,
+    offsets: Arc<ConsumerOffsets>,
+    server: Server,
+    advertised: String,
+    clock: Clock,
+    tasks: Tasks,
+    stop: CancellationToken,
+    _end: DropGuard,
+}
+
+/// How long requests in progress may take when the broker stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// A builder with the defaults of Java's broker.
+    pub fn builder() -> BrokerBuilder {
+        BrokerBuilder::default()
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// `host:port` that clients are told.
+    pub fn advertised_addr(&self) -> &str {
+        &self.advertised
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    /// The clock it goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The message store, to look into without a consumer.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Leaves the name servers, answers what is in progress, flushes everything, and notes that the stop was clean.
+    ///
+    /// # Errors
+    /// Something could not be written. The next start recovers then.
+    pub async fn shutdown(self) -> Result<(), BrokerError> {
+        self.stop.cancel();
+        self.server.shutdown(STOP_GRACE).await;
+        self.tasks.end().await;
+        self.offsets.save().await?;
+        let store = Arc::clone(&self.store);
+        let closing = tokio::task::spawn_blocking(move || store.close());
+        closing.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        info!(broker = self.config.broker_name, "broker stopped");
+        Ok(())
+    }
+}
+
+/// The address that others most likely reach `local` under.
+fn own_address(local: SocketAddr) -> IpAddr {
+    if !local.ip().is_unspecified() {
+        return local.ip();
+    }
+    // Nothing is sent: connecting a datagram socket only asks the routing table.
+    let outside = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    outside.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |addr| addr.ip())
+}
+
+/// The address that records carry for the advertised host.
+async fn resolve(host: &str, port: u16) -> Result<SocketAddr, BrokerError> {
+    let failed = |source| BrokerError::AdvertisedHost { host: host.to_owned(), source };
+    let mut found = tokio::net::lookup_host((host, port)).await.map_err(|source| failed(Some(source)))?;
+    found.next().ok_or_else(|| failed(None))
+}

@@ -1,0 +1,104 @@
+//! [`Dispatch`]: gives each request to the one service that its code belongs to.
+
+use std::sync::Arc;
+
+use rocketmq_protocol::request::Request;
+use rocketmq_protocol::requests::*;
+use rocketmq_protocol::transport::{Call, Connection, Service};
+use rocketmq_protocol::{RequestCode, ResponseCode};
+
+use super::client_service::ClientService;
+use super::clients::Clients;
+use super::pull::PullService;
+use super::queries::QueryService;
+use super::refusal::Refusal;
+use super::send::SendService;
+use super::tasks::Tasks;
+use super::topic_admin::TopicAdmin;
+
+/// The services of a broker.
+pub(super) struct Dispatch {
+    pub(super) send: Arc<SendService>,
+    pub(super) pull: Arc<PullService>,
+    pub(super) queries: Arc<QueryService>,
+    pub(super) client_service: ClientService,
+    pub(super) clients: Arc<Clients>,
+    pub(super) topic_admin: Arc<TopicAdmin>,
+    pub(super) tasks: Tasks,
+}
+
+impl Service for Dispatch {
+    fn serve(&self, call: Call) {
+        let queries = &self.queries;
+        let clients = &self.client_service;
+        match call.frame().request_code() {
+            RequestCode::SEND_MESSAGE | SendMessage::CODE | SendBatchMessage::CODE => self.send.serve(call),
+            PullMessage::CODE | LitePullMessage::CODE => self.pull.serve(call),
+            Heartbeat::CODE => at_once(call, |call, request| clients.heartbeat(call.connection(), &request)),
+            UnregisterClient::CODE => {
+                at_once(call, |call, request| clients.unregister(call.connection(), &request))
+            }
+            GetConsumerListByGroup::CODE => at_once(call, |_, request| clients.consumer_list(&request)),
+            QueryConsumerOffset::CODE => at_once(call, |_, request| queries.consumer_offset(&request)),
+            UpdateConsumerOffset::CODE => {
+                at_once(call, |_, request| queries.update_consumer_offset(&request))
+            }
+            GetMaxOffset::CODE => at_once(call, |_, request| queries.max_offset(&request)),
+            GetMinOffset::CODE => at_once(call, |_, request| queries.min_offset(&request)),
+            SearchOffset::CODE => self.blocking(call, QueryService::search_offset),
+            GetEarliestStoreTime::CODE => self.blocking(call, QueryService::earliest_store_time),
+            ViewMessage::CODE => self.blocking(call, QueryService::view_message),
+            GetTopicConfig::CODE => at_once(call, |_, request| self.topic_admin.get(&request)),
+            GetAllTopicConfig::CODE => at_once(call, |_, _: GetAllTopicConfig| self.topic_admin.list()),
+            CreateTopic::CODE => {
+                let admin = Arc::clone(&self.topic_admin);
+                self.spawned(call, async move |request| admin.create(request).await);
+            }
+            code => {
+                let remark = format!(" request type {} not supported", code.get());
+                call.refuse(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark);
+            }
+        }
+    }
+
+    fn disconnected(&self, connection: &Connection) {
+        self.clients.leave(connection);
+    }
+}
+
+/// Serves what never waits.
+fn at_once<R: Request>(call: Call, serve: impl FnOnce(&Call, R) -> Result<R::Reply, Refusal>) {
+    let reply = call.read().map_err(Refusal::from).and_then(|request| serve(&call, request));
+    answer::<R>(&call, reply);
+}
+
+fn answer<R: Request>(call: &Call, reply: Result<R::Reply, Refusal>) {
+    match reply {
+        Ok(reply) => call.reply(&reply),
+        Err(refusal) => refusal.answer(call),
+    }
+}
+
+impl Dispatch {
+    /// Serves what may wait for the disk, on a thread that may.
+    fn blocking<R: Request>(&self, call: Call, serve: fn(&QueryService, R) -> Result<R::Reply, Refusal>) {
+        let queries = Arc::clone(&self.queries);
+        self.tasks.spawn_blocking(move || at_once(call, |_, request| serve(&queries, request)));
+    }
+
+    /// Serves what waits for files and name servers.
+    fn spawned<R, S, F>(&self, call: Call, serve: S)
+    where
+        R: Request,
+        S: FnOnce(R) -> F + Send + 'static,
+        F: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
+    {
+        match call.read() {
+            Ok(request) => {
+                let serving = serve(request);
+                self.tasks.spawn(async move { answer::<R>(&call, serving.await) });
+            }
+            Err(error) => Refusal::from(error).answer(&call),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Pulling messages: `PULL_MESSAGE` and `LITE_PULL_MESSAGE`, with long polling.
+
+use std::sync::Arc;
+
+use rocketmq_protocol::body::{ExpressionType, Perm, SubscriptionData};
+use rocketmq_protocol::request::Segments;
+use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
+use rocketmq_protocol::transport::{Call, Clock};
+use rocketmq_protocol::{ByteString, QueueId, QueueOffset, ResponseCode, TagHash};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::clients::{Clients, Subscribed};
+use super::consumer_offsets::ConsumerOffsets;
+use super::groups::Groups;
+use super::held_pulls::HeldPulls;
+use super::refusal::Refusal;
+use super::tasks::Tasks;
+use super::topics::Topics;
+use crate::config::BrokerConfig;
+use crate::store::{ReadLimits, ReadOutcome, ReadStatus, Store};
+
+/// Serves pulls.
+pub(super) struct PullService {
+    pub(super) config: Arc<BrokerConfig>,
+    pub(super) store: Arc<Store>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) groups: Arc<Groups>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) held: Arc<HeldPulls>,
+    pub(super) clock: Clock,
+    pub(super) tasks: Tasks,
+}
+
+/// A pull that was found in order.
+pub(super) struct HeldPull {
+    call: Call,
+    request: PullMessage,
+    subscription: Arc<SubscriptionData>,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+}
+
+impl HeldPull {
+    pub(super) fn topic(&self) -> &str {
+        &self.request.topic
+    }
+
+    pub(super) fn queue_id(&self) -> QueueId {
+        self.request.queue_id
+    }
+
+    pub(super) fn offset(&self) -> QueueOffset {
+        self.request.queue_offset
+    }
+
+    /// Whether a message with this tag hash passes. Tags that only share a hash pass too; clients look again.
+    pub(super) fn wants(&self, tag_hash: TagHash) -> bool {
+        let codes = &self.subscription.code_set;
+        codes.is_empty() || i32::try_from(tag_hash.get()).is_ok_and(|hash| codes.contains(&hash))
+    }
+}
+
+/// Beyond this distance from the log's end records are likely to be on disk only, so they are brought in by a
+/// thread that may wait for it.
+const LIKELY_IN_MEMORY: i64 = 256 * 1024 * 1024;
+
+impl PullService {
+    pub(super) fn serve(&self, call: Call) {
+        let request = match call.read::<PullMessage>() {
+            Ok(request) => request,
+            Err(error) => return Refusal::from(error).answer(&call),
+        };
+        let pull = match self.admit(&request) {
+            Ok(admitted) => HeldPull {
+                call,
+                request,
+                subscription: admitted.subscription,
+                topic_sys_flag: admitted.topic_sys_flag,
+                group_sys_flag: admitted.group_sys_flag,
+            },
+            Err(refusal) => return refusal.answer(&call),
+        };
+        let flags = PullFlag::new(pull.request.sys_flag);
+        if flags.contains(PullFlag::COMMIT_OFFSET) {
+            let PullMessage { consumer_group, topic, queue_id, commit_offset, .. } = &pull.request;
+            self.offsets.set(consumer_group, topic, *queue_id, *commit_offset);
+        }
+        self.execute(pull, flags.contains(PullFlag::SUSPEND));
+    }
+
+    /// The checks in the order of Java's `PullMessageProcessor.java`.
+    fn admit(&self, request: &PullMessage) -> Result<Admitted, Refusal> {
+        let PullMessage { consumer_group: group, topic, queue_id, .. } = request;
+        if self.config.broker_permission & 4 == 0 {
+            return Err(Refusal::forbidden(format!(
+                "the broker {} is not readable (brokerPermission)",
+                self.config.broker_name
+            )));
+        }
+        let flags = PullFlag::new(request.sys_flag);
+        if flags.contains(PullFlag::LITE_PULL) && !self.config.lite_pull {
+            return Err(Refusal::forbidden("lite pulls are switched off (litePullMessageEnable)".to_owned()));
+        }
+        let looked = self.groups.find(group).ok_or_else(|| Refusal::no_group(group))?;
+        if looked.created {
+            let groups = Arc::clone(&self.groups);
+            self.tasks.save("subscriptionGroup.json", async move { groups.save().await });
+        }
+        let group_config = looked.group;
+        if !group_config.consume_enable {
+            return Err(Refusal::forbidden(format!("the group {group} may not consume (consumeEnable)")));
+        }
+        let topic_config = self.topics.get(topic).ok_or_else(|| Refusal::no_topic(topic, "pull from"))?;
+        if !topic_config.perm.contains(Perm::READ) {
+            return Err(Refusal::forbidden(format!(
+                "the topic {topic} is not readable (perm {})",
+                topic_config.perm
+            )));
+        }
+        if queue_id.get() < 0 || queue_id.get() >= topic_config.read_queue_nums {
+            return Err(Refusal::new(
+                ResponseCode::INVALID_PARAMETER,
+                format!(
+                    "queueId {queue_id} of topic {topic}: it has {} read queues",
+                    topic_config.read_queue_nums
+                ),
+            ));
+        }
+        let subscription = if flags.contains(PullFlag::SUBSCRIPTION) {
+            let expression = request.subscription.as_deref().unwrap_or(SubscriptionData::ALL);
+            let by_tag = request
+                .expression_type
+                .as_deref()
+                .is_none_or(|name| ExpressionType::from_name(name) == Some(ExpressionType::Tag));
+            if !by_tag {
+                return Err(Refusal::no_sql());
+            }
+            Arc::new(SubscriptionData::parse(topic.to_string(), expression, request.subscription_version))
+        } else {
+            self.subscription(request, group_config.consume_broadcast_enable)?
+        };
+        Ok(Admitted {
+            subscription,
+            topic_sys_flag: topic_config.topic_sys_flag,
+            group_sys_flag: group_config.group_sys_flag,
+        })
+    }
+
+    /// The subscription that the group's last heartbeat told.
+    fn subscription(
+        &self,
+        request: &PullMessage,
+        may_broadcast: bool,
+    ) -> Result<Arc<SubscriptionData>, Refusal> {
+        let PullMessage { consumer_group: group, topic, .. } = request;
+        let (subscription, broadcasting) = match self.clients.subscription(group, topic) {
+            Subscribed::Yes { subscription, broadcasting } => (subscription, broadcasting),
+            Subscribed::OtherTopics => {
+                return Err(Refusal::new(
+                    ResponseCode::SUBSCRIPTION_NOT_EXIST,
+                    format!(
+                        "the group {group} does not subscribe {topic}; do all its members subscribe the same?"
+                    ),
+                ));
+            }
+            Subscribed::NoGroup => {
+                return Err(Refusal::new(
+                    ResponseCode::SUBSCRIPTION_NOT_EXIST,
+                    format!("no heartbeat of the group {group} has come yet"),
+                ));
+            }
+        };
+        if broadcasting && !may_broadcast {
+            return Err(Refusal::forbidden(format!(
+                "the group {group} may not broadcast (consumeBroadcastEnable)"
+            )));
+        }
+        if subscription.sub_version < request.subscription_version {
+            return Err(Refusal::new(
+                ResponseCode::SUBSCRIPTION_NOT_LATEST,
+                format!(
+                    "the subscription of {group} to {topic} has version {} here, older than {}",
+                    subscription.sub_version, request.subscription_version
+                ),
+            ));
+        }
+        if subscription.expression_type != ExpressionType::Tag {
+            return Err(Refusal::no_sql());
+        }
+        Ok(subscription)
+    }
+
+    /// Reads and answers; holds the pull instead when there is nothing and it `may_wait`.
+    fn execute(&self, pull: HeldPull, may_wait: bool) {
+        let request = &pull.request;
+        let max_messages = usize::try_from(request.max_messages.max(1)).unwrap_or(1);
+        let max_bytes = request.max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX);
+        let limit = |configured: u64| usize::try_from(configured).unwrap_or(usize::MAX);
+        let limits = ReadLimits {
+            max_messages: max_messages.min(limit(self.config.max_transfer_count)),
+            max_bytes: limit(max_bytes.min(self.config.max_transfer_bytes)),
+        };
+        let outcome =
+            self.store.read(&request.topic, request.queue_id, request.queue_offset, limits, |hash| {
+                pull.wants(hash)
+            });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                warn!(topic = %request.topic, queue_id = %request.queue_id, error = &error as &dyn std::error::Error, "queue cannot be read");
+                return Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()).answer(&pull.call);
+            }
+        };
+        let code = response_code(outcome.status, request.queue_offset);
+        if code == ResponseCode::PULL_NOT_FOUND && may_wait {
+            return self.hold(pull);
+        }
+        if outcome.log_bytes_behind > LIKELY_IN_MEMORY && !outcome.records.is_empty() {
+            self.tasks.spawn_blocking(move || {
+                bring_in(&outcome);
+                answer(&pull, code, outcome);
+            });
+        } else {
+            answer(&pull, code, outcome);
+        }
+    }
+
+    fn hold(&self, pull: HeldPull) {
+        let wait_ms = if self.config.long_polling {
+            pull.request.suspend_timeout_ms.max(0)
+        } else {
+            i64::try_from(self.config.short_polling_time.as_millis()).unwrap_or(i64::MAX)
+        };
+        let deadline = self.clock.now_ms().saturating_add(wait_ms);
+        let arrived = |pull: &HeldPull| self.store.max_offset(pull.topic(), pull.queue_id()) > pull.offset();
+        if let Some(pull) = self.held.hold(pull, deadline, arrived) {
+            self.execute(pull, false);
+        }
+    }
+
+    /// Answers held pulls as they come due, until `stop`; then answers all that are left.
+    pub(super) async fn answer_held(&self, stop: CancellationToken) {
+        loop {
+            let (due, next) = self.held.take_due(self.clock.now_ms());
+            for pull in due {
+                self.execute(pull, false);
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.held.due() => {}
+                () = self.clock.sleep_until(next.unwrap_or(i64::MAX)), if next.is_some() => {}
+            }
+        }
+        for pull in self.held.close() {
+            self.execute(pull, false);
+        }
+    }
+}
+
+struct Admitted {
+    subscription: Arc<SubscriptionData>,
+    topic_sys_flag: i32,
+    group_sys_flag: i32,
+}
+
+fn answer(pull: &HeldPull, code: ResponseCode, outcome: ReadOutcome) {
+    let reply = PullReply {
+        suggested_broker_id: 0,
+        next_begin_offset: outcome.next_offset,
+        min_offset: outcome.min_offset,
+        max_offset: outcome.max_offset,
+        topic_sys_flag: Some(pull.topic_sys_flag),
+        group_sys_flag: Some(pull.group_sys_flag),
+        forbidden_type: None,
+        messages: Segments::Many(outcome.records),
+    };
+    pull.call.answer(code, Some(ByteString::from_static(status_name(outcome.status))), &reply);
+}
+
+/// Touches every page, so that the disk is waited for here and not on the task of a connection.
+fn bring_in(outcome: &ReadOutcome) {
+    const PAGE: usize = 4096;
+    for record in &outcome.records {
+        std::hint::black_box(record.iter().step_by(PAGE).fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
+    }
+}
+
+/// Java: `PullMessageProcessor.java`, `composeResponseHeader`.
+fn response_code(status: ReadStatus, asked: QueueOffset) -> ResponseCode {
+    match status {
+        ReadStatus::Found => ResponseCode::SUCCESS,
+        ReadStatus::MessageWasRemoving | ReadStatus::NoMatchedMessage => ResponseCode::PULL_RETRY_IMMEDIATELY,
+        ReadStatus::NoMatchedLogicQueue | ReadStatus::NoMessageInQueue if asked != QueueOffset::ZERO => {
+            ResponseCode::PULL_OFFSET_MOVED
+        }
+        ReadStatus::NoMatchedLogicQueue
+        | ReadStatus::NoMessageInQueue
+        | ReadStatus::OffsetFoundNull
+        | ReadStatus::OffsetOverflowOne => ResponseCode::PULL_NOT_FOUND,
+        ReadStatus::OffsetOverflowBadly | ReadStatus::OffsetTooSmall => ResponseCode::PULL_OFFSET_MOVED,
+    }
+}
+
+/// Java: `GetMessageStatus.java`.
+fn status_name(status: ReadStatus) -> &'static str {
+    match status {
+        ReadStatus::Found => "FOUND",
+        ReadStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+        ReadStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+        ReadStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+        ReadStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+        ReadStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+        ReadStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+        ReadStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
+        ReadStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+    }
+}

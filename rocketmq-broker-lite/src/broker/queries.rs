@@ -1,0 +1,114 @@
+//! Looking things up: offsets of queues and groups, single messages.
+
+use std::sync::Arc;
+
+use rocketmq_protocol::request::Done;
+use rocketmq_protocol::requests::{
+    GetEarliestStoreTime, GetEarliestStoreTimeReply, GetMaxOffset, GetMaxOffsetReply, GetMinOffset,
+    GetMinOffsetReply, QueryConsumerOffset, QueryConsumerOffsetReply, SearchOffset, SearchOffsetReply,
+    UpdateConsumerOffset, ViewMessage, ViewMessageReply,
+};
+use rocketmq_protocol::{QueueOffset, ResponseCode};
+
+use super::consumer_offsets::ConsumerOffsets;
+use super::groups::Groups;
+use super::refusal::Refusal;
+use super::tasks::Tasks;
+use super::topics::Topics;
+use crate::store::{Store, StoreError, TimeBoundary};
+
+/// Serves offset and message queries.
+pub(super) struct QueryService {
+    pub(super) store: Arc<Store>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) groups: Arc<Groups>,
+    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) tasks: Tasks,
+}
+
+/// A message this near to the log's end counts as young: a new group of its queue starts with it.
+const LIKELY_IN_MEMORY: i64 = 256 * 1024 * 1024;
+
+impl QueryService {
+    pub(super) fn max_offset(&self, request: &GetMaxOffset) -> Result<GetMaxOffsetReply, Refusal> {
+        Ok(GetMaxOffsetReply { offset: self.store.max_offset(&request.topic, request.queue_id) })
+    }
+
+    pub(super) fn min_offset(&self, request: &GetMinOffset) -> Result<GetMinOffsetReply, Refusal> {
+        Ok(GetMinOffsetReply { offset: self.store.min_offset(&request.topic, request.queue_id) })
+    }
+
+    /// Reads all over the queue, so it may wait for the disk.
+    pub(super) fn search_offset(&self, request: SearchOffset) -> Result<SearchOffsetReply, Refusal> {
+        let upper =
+            request.boundary.as_deref().is_some_and(|boundary| boundary.eq_ignore_ascii_case("upper"));
+        let boundary = if upper { TimeBoundary::Upper } else { TimeBoundary::Lower };
+        let found = self.store.offset_by_time(&request.topic, request.queue_id, request.timestamp, boundary);
+        found.map(|offset| SearchOffsetReply { offset }).map_err(unreadable)
+    }
+
+    /// Reads the oldest record, so it may wait for the disk.
+    pub(super) fn earliest_store_time(
+        &self,
+        request: GetEarliestStoreTime,
+    ) -> Result<GetEarliestStoreTimeReply, Refusal> {
+        let earliest =
+            self.store.earliest_store_time(&request.topic, request.queue_id).map_err(unreadable)?;
+        Ok(GetEarliestStoreTimeReply { timestamp: earliest.unwrap_or(-1) })
+    }
+
+    /// Reads any record, so it may wait for the disk.
+    pub(super) fn view_message(&self, request: ViewMessage) -> Result<ViewMessageReply, Refusal> {
+        let message = self.store.message_at(request.position).ok_or_else(|| {
+            let remark = format!("no message at position {} of the commit log", request.position);
+            Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
+        })?;
+        Ok(ViewMessageReply { message })
+    }
+
+    /// A group without an offset starts at 0 where all of the queue is young, and is told "unknown" otherwise.
+    /// Java: `ConsumerManageProcessor.java`, `queryConsumerOffset`.
+    pub(super) fn consumer_offset(
+        &self,
+        request: &QueryConsumerOffset,
+    ) -> Result<QueryConsumerOffsetReply, Refusal> {
+        let QueryConsumerOffset { consumer_group: group, topic, queue_id, .. } = request;
+        if let Some(offset) = self.offsets.get(group, topic, *queue_id) {
+            return Ok(QueryConsumerOffsetReply { offset });
+        }
+        let from_zero = request.set_zero_if_not_found != Some(false);
+        if from_zero && self.store.min_offset(topic, *queue_id) <= QueueOffset::ZERO && self.is_young() {
+            return Ok(QueryConsumerOffsetReply { offset: QueueOffset::ZERO });
+        }
+        let remark = format!("the group {group} has no offset in queue {queue_id} of {topic}");
+        Err(Refusal::new(ResponseCode::QUERY_NOT_FOUND, remark))
+    }
+
+    /// Whether the whole log is likely to be in memory.
+    fn is_young(&self) -> bool {
+        self.store.max_position().get() - self.store.min_position().get() <= LIKELY_IN_MEMORY
+    }
+
+    pub(super) fn update_consumer_offset(&self, request: &UpdateConsumerOffset) -> Result<Done, Refusal> {
+        let UpdateConsumerOffset { consumer_group: group, topic, queue_id, commit_offset } = request;
+        let looked = self.groups.find(group).ok_or_else(|| Refusal::no_group(group))?;
+        if looked.created {
+            let groups = Arc::clone(&self.groups);
+            self.tasks.save("subscriptionGroup.json", async move { groups.save().await });
+        }
+        if self.topics.get(topic).is_none() {
+            return Err(Refusal::no_topic(topic, "commit an offset of"));
+        }
+        if commit_offset.get() < 0 || queue_id.get() < 0 {
+            let remark = format!("offset {commit_offset} of queue {queue_id}: neither can be negative");
+            return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
+        }
+        self.offsets.set(group, topic, *queue_id, *commit_offset);
+        Ok(Done {})
+    }
+}
+
+fn unreadable(error: StoreError) -> Refusal {
+    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    Refusal::new(ResponseCode::SYSTEM_ERROR, format!("{error}{source}"))
+}

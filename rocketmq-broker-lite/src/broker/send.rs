@@ -1,0 +1,383 @@
+//! Storing messages: `SEND_MESSAGE`, `SEND_MESSAGE_V2` and `SEND_BATCH_MESSAGE`.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rocketmq_protocol::body::TopicConfig;
+use rocketmq_protocol::message::{
+    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, StoredMessageRef, SysFlag,
+    UniqueKeyGenerator,
+    batch::{self, BatchEntry},
+    property,
+};
+use rocketmq_protocol::name::{DLQ_PREFIX, NOT_SENDABLE, RETRY_PREFIX, validate_topic};
+use rocketmq_protocol::request::Request;
+use rocketmq_protocol::requests::{SendBatchMessage, SendMessage, SendReply};
+use rocketmq_protocol::transport::{Call, Clock};
+use rocketmq_protocol::{ByteString, LogPosition, QueueId, ResponseCode};
+use tracing::{error, info};
+
+use super::refusal::Refusal;
+use super::registration::Registration;
+use super::tasks::Tasks;
+use super::topics::Topics;
+use crate::config::{BrokerConfig, FlushDisk};
+use crate::store::{AppendError, Appended, FlushError, Store};
+
+/// Properties have at most this many bytes; their length is 16 bits wide on disk.
+const MAX_PROPERTIES: usize = 32_767;
+
+/// Serves sends.
+pub(super) struct SendService {
+    config: Arc<BrokerConfig>,
+    store: Arc<Store>,
+    topics: Arc<Topics>,
+    registration: Arc<Registration>,
+    tasks: Tasks,
+    clock: Clock,
+    /// Advertised address, which records and message ids carry.
+    store_host: SocketAddr,
+    /// Properties that the broker adds to each message.
+    added: String,
+    region: ByteString,
+    unique_keys: UniqueKeyGenerator,
+}
+
+thread_local! {
+    /// Where records are encoded before they are appended. Kept between messages, so that a send allocates nothing
+    /// for it.
+    static RECORDS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Room that [`RECORDS`] keeps; what a huge message needed is given back.
+const KEPT_ROOM: usize = 256 * 1024;
+
+impl SendService {
+    pub(super) fn new(
+        config: Arc<BrokerConfig>,
+        store: Arc<Store>,
+        topics: Arc<Topics>,
+        registration: Arc<Registration>,
+        tasks: Tasks,
+        clock: Clock,
+        store_host: SocketAddr,
+    ) -> Self {
+        let added = Properties::builder()
+            .set(property::CLUSTER, &config.cluster_name)
+            .set(property::MSG_REGION, &config.region_id)
+            .set(property::TRACE_ON, if config.trace_on { "true" } else { "false" })
+            .build()
+            .map(|properties| properties.encoded().to_string())
+            .unwrap_or_default();
+        let region = ByteString::from(&config.region_id);
+        let unique_keys = UniqueKeyGenerator::new(store_host.ip(), std::process::id(), rand::random());
+        Self { config, store, topics, registration, tasks, clock, store_host, added, region, unique_keys }
+    }
+
+    pub(super) fn serve(self: &Arc<Self>, call: Call) {
+        let request = match call.read::<SendMessage>() {
+            Ok(request) => request,
+            Err(error) => return Refusal::from(error).answer(&call),
+        };
+        if let Err(refusal) = self.check(&call, &request) {
+            return refusal.answer(&call);
+        }
+        match self.topics.get(&request.topic) {
+            Some(topic) => self.store_in(&topic, call, &request),
+            None => self.create_and_store(call, request),
+        }
+    }
+
+    /// What can be said without looking at the topic. Java: `SendMessageProcessor.java`, `AbstractSendMessageProcessor.java`.
+    fn check(&self, call: &Call, request: &SendMessage) -> Result<(), Refusal> {
+        let topic: &str = &request.topic;
+        if self.config.broker_permission & 2 == 0 {
+            let remark = format!("the broker {} is not writable (brokerPermission)", self.config.broker_name);
+            return Err(Refusal::forbidden(remark));
+        }
+        validate_topic(topic)
+            .map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
+        if NOT_SENDABLE.contains(&topic) {
+            return Err(Refusal::forbidden(format!("the topic {topic} is the system's own")));
+        }
+        let limit = usize::try_from(self.config.max_message_size).unwrap_or(usize::MAX);
+        if request.body.len() > limit {
+            let remark = format!("body of {} bytes, maxMessageSize is {limit} bytes", request.body.len());
+            return Err(Refusal::illegal(remark));
+        }
+        if request.body.is_empty() {
+            return Err(Refusal::illegal("a message needs a body, this one has 0 bytes".to_owned()));
+        }
+        let properties = request.properties.as_deref().unwrap_or_default();
+        if properties.len() + self.added.len() + 1 > MAX_PROPERTIES {
+            let remark = format!(
+                "properties of {} bytes, with what the broker adds {}; the limit is {MAX_PROPERTIES} bytes",
+                properties.len(),
+                properties.len() + self.added.len() + 1
+            );
+            return Err(Refusal::illegal(remark));
+        }
+        if is_batch(call, request) && (topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX)) {
+            return Err(Refusal::illegal(format!("a batch cannot go to {topic}")));
+        }
+        if self.store.is_busy() {
+            let remark = format!(
+                "[PC_SYNCHRONIZED]broker busy: an append has taken more than {:?}, the disk cannot keep up",
+                self.config.page_cache_busy_timeout
+            );
+            return Err(Refusal::new(ResponseCode::SYSTEM_BUSY, remark));
+        }
+        Ok(())
+    }
+
+    /// Creates the topic where that is allowed, tells the name servers, and stores.
+    fn create_and_store(self: &Arc<Self>, call: Call, request: SendMessage) {
+        let template = self.topics.from_template(
+            &request.topic,
+            &request.default_topic,
+            request.default_topic_queue_nums,
+        );
+        let Some(topic) = template else {
+            return Refusal::no_topic(&request.topic, "send to").answer(&call);
+        };
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match service.topics.create(topic).await {
+                Ok(topic) => {
+                    info!(topic = topic.topic_name, queues = topic.write_queue_nums, producer = %call.connection().peer(), "topic created by a send");
+                    // Told before the sender is answered: it may well look for the route next.
+                    service.registration.announce().await;
+                    service.store_in(&topic, call, &request);
+                }
+                Err(error) => {
+                    error!(topic = %request.topic, error = &error as &dyn std::error::Error, "topic cannot be created");
+                    let remark = format!("the topic {} cannot be created: {error}", request.topic);
+                    Refusal::new(ResponseCode::SYSTEM_ERROR, remark).answer(&call);
+                }
+            }
+        });
+    }
+
+    fn store_in(self: &Arc<Self>, topic: &TopicConfig, call: Call, request: &SendMessage) {
+        let queues = topic.write_queue_nums.max(topic.read_queue_nums);
+        let queue_id = match request.queue_id.get() {
+            id if id < 0 => QueueId::new(rand::random_range(0..topic.write_queue_nums.max(1))),
+            id if id < queues => request.queue_id,
+            id => {
+                let remark = format!("queueId {id} of topic {}: it has {queues} queues", topic.topic_name);
+                return Refusal::new(ResponseCode::INVALID_PARAMETER, remark).answer(&call);
+            }
+        };
+        let stored = RECORDS.with_borrow_mut(|records| {
+            records.clear();
+            let stored = self.encode_and_append(&call, request, queue_id, records);
+            if records.capacity() > KEPT_ROOM {
+                *records = BytesMut::new();
+            }
+            stored
+        });
+        match stored {
+            Ok(stored) if stored.wait && self.config.flush_disk == FlushDisk::Sync => {
+                self.answer_when_flushed(call, stored)
+            }
+            Ok(stored) => call.reply(&stored.reply),
+            Err(refusal) => refusal.answer(&call),
+        }
+    }
+
+    fn encode_and_append(
+        &self,
+        call: &Call,
+        request: &SendMessage,
+        queue_id: QueueId,
+        records: &mut BytesMut,
+    ) -> Result<Stored, Refusal> {
+        let message = NewMessage {
+            topic: &request.topic,
+            queue_id,
+            flag: request.flag,
+            sys_flag: SysFlag::new(request.sys_flag),
+            born_timestamp: request.born_timestamp,
+            born_host: call.connection().peer(),
+            store_host: self.store_host,
+            reconsume_times: request.reconsume_times,
+            prepared_transaction_offset: LogPosition::ZERO,
+            body: &request.body,
+            properties: &[],
+        };
+        let told = request.properties.clone().unwrap_or_default();
+        let told_properties = PropertiesRef::from(&*told);
+        let traits = Traits::of(told_properties)?;
+        if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE {
+            return Err(Refusal::illegal("transactions are not supported by this broker".to_owned()));
+        }
+        let unique_key;
+        if is_batch(call, request) {
+            for entry in batch::entries(&request.body) {
+                let BatchEntry { flag, body, properties } = entry.map_err(malformed)?;
+                Traits::of(properties)?;
+                let text = properties.to_text();
+                NewMessage { flag, body, properties: &[&text], ..message }
+                    .encode(records)
+                    .map_err(malformed)?;
+            }
+            unique_key = None;
+        } else {
+            let (properties, key) = self.complete(&told, told_properties, &traits)?;
+            let properties = [properties.as_deref().unwrap_or(&told), &self.added];
+            NewMessage { properties: &properties, ..message }.encode(records).map_err(malformed)?;
+            unique_key = Some(key);
+        }
+        let appended = self.store.append(&request.topic, queue_id, records).map_err(not_appended)?;
+        let reply = SendReply {
+            message_id: self.message_ids(records, &appended),
+            queue_id,
+            queue_offset: appended.queue_offset,
+            transaction_id: unique_key,
+            batch_unique_id: None,
+            recall_handle: None,
+            region: Some(self.region.clone()),
+            trace_on: Some(self.config.trace_on),
+        };
+        Ok(Stored { reply, end: appended.end, wait: traits.wait })
+    }
+
+    /// The client's properties as they are to be stored, where they differ from what it sent; and the unique key.
+    fn complete(
+        &self,
+        told: &ByteString,
+        properties: PropertiesRef<'_>,
+        traits: &Traits<'_>,
+    ) -> Result<(Option<String>, ByteString), Refusal> {
+        let key = match traits.unique_key {
+            Some(key) => told.as_bytes().slice_ref(key.as_bytes()),
+            None => Bytes::from(self.unique_keys.next(self.clock.now_ms())),
+        };
+        let key = ByteString::from_utf8(key).unwrap_or_default();
+        if traits.unique_key.is_some() && !traits.reserved {
+            return Ok((None, key));
+        }
+        // What the broker adds must stand there once, and POP receipts do not live on.
+        let mut builder = Properties::builder();
+        for (name, value) in properties.iter().filter(|(name, _)| !RESERVED.contains(name)) {
+            builder = builder.set(name, value);
+        }
+        let completed = builder.set(property::UNIQ_KEY, &key).build().map_err(malformed)?;
+        Ok((Some(completed.encoded().to_string()), key))
+    }
+
+    /// One id for each record, comma-joined.
+    fn message_ids(&self, records: &[u8], appended: &Appended) -> ByteString {
+        let first = OffsetMessageId { host: self.store_host, position: appended.position };
+        if appended.count == 1 {
+            return first.to_string().into();
+        }
+        let mut ids = String::with_capacity(appended.count * 33);
+        let (mut position, mut rest) = (appended.position, records);
+        while let Ok(record) = StoredMessageRef::parse(rest) {
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            ids.push_str(&OffsetMessageId { host: self.store_host, position }.to_string());
+            let size = record.total_size();
+            position = position.plus(i64::try_from(size).unwrap_or_default());
+            rest = rest.get(size..).unwrap_or_default();
+        }
+        ids.into()
+    }
+
+    fn answer_when_flushed(&self, call: Call, stored: Stored) {
+        let store = Arc::clone(&self.store);
+        self.tasks.spawn(async move {
+            match store.flushed(stored.end).await {
+                Ok(()) => call.reply(&stored.reply),
+                Err(error @ FlushError::Timeout { .. }) => {
+                    call.answer(
+                        ResponseCode::FLUSH_DISK_TIMEOUT,
+                        Some(error.to_string().into()),
+                        &stored.reply,
+                    );
+                }
+                Err(error) => call.refuse(ResponseCode::SERVICE_NOT_AVAILABLE, error.to_string()),
+            }
+        });
+    }
+}
+
+/// A send that is in the log.
+struct Stored {
+    reply: SendReply,
+    end: LogPosition,
+    /// Whether the sender wants it on disk before it is answered.
+    wait: bool,
+}
+
+/// What the properties of a message say about its way through the broker.
+struct Traits<'a> {
+    unique_key: Option<&'a str>,
+    wait: bool,
+    /// Has properties that only the broker may set.
+    reserved: bool,
+}
+
+const RESERVED: [&str; 5] =
+    [property::CLUSTER, property::MSG_REGION, property::TRACE_ON, property::POP_CK, property::UNIQ_KEY];
+
+impl<'a> Traits<'a> {
+    fn of(properties: PropertiesRef<'a>) -> Result<Self, Refusal> {
+        let mut traits = Self { unique_key: None, wait: true, reserved: false };
+        for (name, value) in properties.iter() {
+            match name {
+                property::UNIQ_KEY => traits.unique_key = Some(value),
+                property::WAIT => traits.wait = value != "false",
+                property::CLUSTER | property::MSG_REGION | property::TRACE_ON | property::POP_CK => {
+                    traits.reserved = true;
+                }
+                // Delivered at once they would be a broken promise.
+                property::DELAY if value.parse().is_ok_and(|level: i32| level > 0) => {
+                    return Err(unsupported(name, value, "delayed messages"));
+                }
+                property::TIMER_DELAY_SEC | property::TIMER_DELAY_MS | property::TIMER_DELIVER_MS => {
+                    return Err(unsupported(name, value, "timer messages"));
+                }
+                property::TRAN_MSG if value.eq_ignore_ascii_case("true") => {
+                    return Err(unsupported(name, value, "transactions"));
+                }
+                property::INNER_NUM | property::INNER_MULTI_DISPATCH => {
+                    return Err(unsupported(name, value, "inner batches and multi-dispatch"));
+                }
+                _ => {}
+            }
+        }
+        Ok(traits)
+    }
+}
+
+fn unsupported(name: &str, value: &str, what: &str) -> Refusal {
+    Refusal::illegal(format!("property {name}={value}: {what} are not supported by this broker"))
+}
+
+fn malformed(error: MessageError) -> Refusal {
+    Refusal::illegal(error.to_string())
+}
+
+fn not_appended(error: AppendError) -> Refusal {
+    let code = match error {
+        AppendError::TooLarge { .. } | AppendError::Malformed { .. } => ResponseCode::MESSAGE_ILLEGAL,
+        AppendError::Topic { .. } | AppendError::QueueId { .. } | AppendError::BatchQueue { .. } => {
+            ResponseCode::INVALID_PARAMETER
+        }
+        AppendError::DiskFull { .. } | AppendError::NotWritable { .. } | AppendError::Closed => {
+            ResponseCode::SERVICE_NOT_AVAILABLE
+        }
+        _ => ResponseCode::SYSTEM_ERROR,
+    };
+    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    Refusal::new(code, format!("{error}{source}"))
+}
+
+fn is_batch(call: &Call, request: &SendMessage) -> bool {
+    call.frame().request_code() == SendBatchMessage::CODE || request.batch
+}
