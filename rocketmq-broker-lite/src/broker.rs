@@ -41,7 +41,7 @@ use self::tasks::Tasks;
 use self::topic_admin::TopicAdmin;
 use self::topics::Topics;
 use crate::config::{BrokerConfig, ConfigError, FlushDisk};
-use crate::store::{ConfigFileError, FlushMode, Store, StoreError, StoreOptions};
+use crate::store::{ConfigFileError, Disk, FlushMode, Store, StoreError, StoreOptions};
 
 /// Why a broker does not start, or did not stop well.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +157,7 @@ fn store_options(config: &BrokerConfig, clock: &Clock) -> Result<StoreOptions, B
 /// What is read from disk before anything is served.
 struct Opened {
     store: Store,
+    disk: Disk,
     topics: Topics,
     groups: Groups,
     offsets: ConsumerOffsets,
@@ -165,6 +166,7 @@ struct Opened {
 impl Opened {
     /// Blocks.
     fn open(config: &BrokerConfig, options: StoreOptions, clock: &Clock) -> Result<Self, BrokerError> {
+        let disk = options.disk.clone();
         let store = Store::open(options)?;
         let table = |name| ConfigTable::new(&config.store_root, name);
         Ok(Self {
@@ -172,6 +174,7 @@ impl Opened {
             groups: Groups::open(table("subscriptionGroup.json"), config, clock.clone())?,
             offsets: ConsumerOffsets::open(table("consumerOffset.json"), clock.clone())?,
             store,
+            disk,
         })
     }
 
@@ -277,6 +280,7 @@ impl Opened {
         Ok(Broker {
             config,
             store,
+            disk: self.disk,
             offsets,
             server,
             advertised,
@@ -305,6 +309,7 @@ async fn save_offsets(offsets: &ConsumerOffsets, clock: &Clock, period: Duration
 pub struct Broker {
     config: Arc<BrokerConfig>,
     store: Arc<Store>,
+    disk: Disk,
     offsets: Arc<ConsumerOffsets>,
     server: Server,
     advertised: String,
@@ -346,6 +351,11 @@ impl Broker {
     /// The message store, to look into without a consumer.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The disk below the store: a test can make it full.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// Leaves the name servers, answers what is in progress, flushes everything, and notes that the stop was clean.
