@@ -85,7 +85,9 @@ impl PullService {
         let flags = PullFlag::new(pull.request.sys_flag);
         if flags.contains(PullFlag::COMMIT_OFFSET) {
             let PullMessage { consumer_group, topic, queue_id, commit_offset, .. } = &pull.request;
-            self.offsets.set(consumer_group, topic, *queue_id, *commit_offset);
+            if commit_offset.get() >= 0 {
+                self.offsets.set(consumer_group, topic, *queue_id, *commit_offset);
+            }
         }
         self.execute(pull, flags.contains(PullFlag::SUSPEND));
     }

@@ -70,7 +70,11 @@ impl Server {
     ///
     /// # Errors
     /// The listener has no address.
-    pub fn serve(listener: TcpListener, service: Arc<dyn Service>, options: ServerOptions) -> io::Result<Self> {
+    pub fn serve(
+        listener: TcpListener,
+        service: Arc<dyn Service>,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
         let local = listener.local_addr()?;
         let ends = Ends::default();
         let tasks = TaskTracker::new();
