@@ -429,7 +429,7 @@ impl Inner {
 
     fn update_settings(&self, call: &Call, request: UpdateNameServerConfig) -> Result<Done, Refusal> {
         let refused = |remark| Refusal(ResponseCode::INVALID_PARAMETER, remark);
-        let text = str::from_utf8(&request.properties).map_err(|error| refused(error.to_string()))?;
+        let text = std::str::from_utf8(&request.properties).map_err(|error| refused(error.to_string()))?;
         let properties = Properties::parse(text).map_err(|error| refused(error.to_string()))?;
         let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
         let changed = settings.updated(&properties).map_err(|error| {

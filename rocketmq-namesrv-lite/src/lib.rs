@@ -19,6 +19,7 @@
 mod config;
 mod dispatch;
 mod kv_config;
+pub mod program;
 pub mod properties;
 mod route_table;
 mod server;

@@ -2,15 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rocketmq_namesrv_lite::program::{StopSignals, end, log_to_stderr, resolve};
 use rocketmq_namesrv_lite::properties::{Properties, PropertiesError};
 use rocketmq_namesrv_lite::{NameServer, NameServerBuilder};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
 rocketmq-namesrv-lite: a RocketMQ name server
@@ -53,19 +52,7 @@ enum Task {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut line = format!("rocketmq-namesrv-lite: {error}");
-            let mut source = error.source();
-            while let Some(error) = source {
-                line += &format!(": {error}");
-                source = error.source();
-            }
-            writeln!(io::stderr(), "{line}").ok(); // there is no one else to tell
-            ExitCode::FAILURE
-        }
-    }
+    end("rocketmq-namesrv-lite", run().await)
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
@@ -73,10 +60,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         Task::Serve(builder) => builder,
         Task::Print(text) => return Ok(io::stdout().write_all(text.as_bytes())?),
     };
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env()?;
-    let colour = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
-
+    log_to_stderr()?;
     let stop = StopSignals::listen()?;
     let server = builder.start().await?;
     let signal = stop.wait().await;
@@ -115,54 +99,7 @@ async fn parse() -> Result<Task, Box<dyn Error>> {
         })?;
     }
     if let Some(listen) = listen {
-        builder = builder.listen(resolve(&listen).await?);
+        builder = builder.listen(resolve("--listen", &listen).await?);
     }
     Ok(if print { Task::Print(builder.describe()) } else { Task::Serve(builder) })
-}
-
-async fn resolve(listen: &str) -> Result<SocketAddr, String> {
-    let failed = |reason: String| format!("--listen {listen}: expected HOST:PORT, {reason}");
-    let mut addrs = tokio::net::lookup_host(listen).await.map_err(|error| failed(error.to_string()))?;
-    addrs.next().ok_or_else(|| failed("no address has this name".to_owned()))
-}
-
-/// What ends the program.
-#[cfg(unix)]
-struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl StopSignals {
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// What ends the program.
-#[cfg(not(unix))]
-struct StopSignals;
-
-#[cfg(not(unix))]
-impl StopSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn wait(self) -> &'static str {
-        // Without a handler the system ends the program by itself.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        "interrupt"
-    }
 }

@@ -108,6 +108,11 @@ impl Properties {
 }
 
 impl Property {
+    /// Where it begins in the file, counted from 1.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// The key.
     pub fn key(&self) -> &str {
         &self.key

@@ -93,11 +93,14 @@ impl HeldPulls {
         let state = &mut *guard;
         let Some(queues) = state.by_topic.get_mut(arrival.topic) else { return };
         let Some(entries) = queues.get_mut(&arrival.queue_id) else { return };
-        let woken = entries.extract_if(.., |entry| {
-            entry.pull.offset() <= arrival.queue_offset && entry.pull.wants(arrival.tag_hash)
-        });
         let before = state.awake.len();
-        for entry in woken {
+        let mut at = 0;
+        while let Some(entry) = entries.get(at) {
+            if entry.pull.offset() > arrival.queue_offset || !entry.pull.wants(arrival.tag_hash) {
+                at += 1;
+                continue;
+            }
+            let entry = entries.swap_remove(at);
             state.deadlines.remove(&(
                 entry.deadline_ms,
                 entry.number,

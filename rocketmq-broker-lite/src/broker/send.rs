@@ -134,11 +134,8 @@ impl SendService {
 
     /// Creates the topic where that is allowed, tells the name servers, and stores.
     fn create_and_store(self: &Arc<Self>, call: Call, request: SendMessage) {
-        let template = self.topics.from_template(
-            &request.topic,
-            &request.default_topic,
-            request.default_topic_queue_nums,
-        );
+        let template =
+            self.topics.derived(&request.topic, &request.default_topic, request.default_topic_queue_nums);
         let Some(topic) = template else {
             return Refusal::no_topic(&request.topic, "send to").answer(&call);
         };
@@ -213,8 +210,7 @@ impl SendService {
         if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE {
             return Err(Refusal::illegal("transactions are not supported by this broker".to_owned()));
         }
-        let unique_key;
-        if is_batch(call, request) {
+        let unique_key = if is_batch(call, request) {
             for entry in batch::entries(&request.body) {
                 let BatchEntry { flag, body, properties } = entry.map_err(malformed)?;
                 Traits::of(properties)?;
@@ -223,13 +219,13 @@ impl SendService {
                     .encode(records)
                     .map_err(malformed)?;
             }
-            unique_key = None;
+            None
         } else {
             let (properties, key) = self.complete(&told, told_properties, &traits)?;
             let properties = [properties.as_deref().unwrap_or(&told), &self.added];
             NewMessage { properties: &properties, ..message }.encode(records).map_err(malformed)?;
-            unique_key = Some(key);
-        }
+            Some(key)
+        };
         let appended = self.store.append(&request.topic, queue_id, records).map_err(not_appended)?;
         let reply = SendReply {
             message_id: self.message_ids(records, &appended),

@@ -74,7 +74,7 @@ impl Topics {
     /// The settings that a topic would get which a send creates from `template`; `None` where it may not.
     ///
     /// Java: `broker/topic/TopicConfigManager.java`, `createTopicInSendMessageMethod`.
-    pub(super) fn from_template(&self, topic: &str, template: &str, queues: i32) -> Option<TopicConfig> {
+    pub(super) fn derived(&self, topic: &str, template: &str, queues: i32) -> Option<TopicConfig> {
         if topic.starts_with(RETRY_PREFIX) {
             return Some(TopicConfig::new(topic, 1, Perm::READ_WRITE));
         }
