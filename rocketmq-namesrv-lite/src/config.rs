@@ -152,3 +152,55 @@ impl NameServerBuilder {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(text: &str) -> Result<NameServerBuilder, PropertiesError> {
+        NameServerBuilder::default().properties(&Properties::parse(text).unwrap())
+    }
+
+    #[test]
+    fn a_file_sets_what_java_would() {
+        let builder = configured(
+            "bindAddress=127.0.0.1\nlistenPort=1234\nkvConfigPath=/kv.json\nserverChannelMaxIdleTimeSeconds=60\n\
+             supportActingMaster=true\nserverWorkerThreads=8\nrocketmqHome=/opt",
+        )
+        .unwrap();
+        assert_eq!(builder.listen, SocketAddr::from(([127, 0, 0, 1], 1234)));
+        assert_eq!(builder.kv_config_path, Some("/kv.json".into()));
+        assert_eq!(builder.idle_seconds, 60);
+        assert!(builder.settings.acting_master);
+        assert_eq!(builder.ignored, ["serverWorkerThreads", "rocketmqHome"]);
+    }
+
+    #[test]
+    fn what_it_describes_it_takes_back() {
+        let builder =
+            configured("orderMessageEnable=true\nkvConfigPath=/kv.json\nwaitSecondsForService=7").unwrap();
+        let described = builder.describe();
+        assert_eq!(configured(&described).unwrap().describe(), described);
+        assert_eq!(configured(&described).unwrap().settings, builder.settings);
+    }
+
+    #[test]
+    fn every_setting_is_known_by_its_key() {
+        let settings = Settings::default().to_string();
+        for key in Settings::KEYS {
+            assert!(settings.contains(&format!("{key}=")), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_value_or_unknown_key_is_refused_with_its_line() {
+        for (text, expected) in [
+            ("\nlistenPort=98765", r#"line 2: listenPort is "98765", expected a port, 0 to 65535"#),
+            ("bindAddress=localhost", r#"line 1: bindAddress is "localhost", expected an IP address"#),
+            ("brokerName=a", r#"line 1: nobody knows the key "brokerName""#),
+            ("kvConfigpath=x", r#"line 1: nobody knows the key "kvConfigpath"; did you mean kvConfigPath?"#),
+        ] {
+            assert_eq!(configured(text).unwrap_err().to_string(), expected);
+        }
+    }
+}

@@ -440,7 +440,7 @@ impl Inner {
             Refusal(code, with_sources(&error))
         })?;
         *settings = changed;
-        info!(peer = %call.connection().peer(), settings = ?changed, "settings changed until the next start");
+        info!(peer = %call.connection().peer(), changes = ?text.trim(), "settings changed until the next start");
         Ok(Done {})
     }
 

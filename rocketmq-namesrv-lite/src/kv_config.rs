@@ -239,3 +239,90 @@ fn store(path: &Path, config_table: &Table) -> Result<(), (PathBuf, io::Error)> 
     // The names are in the folder, which has to reach the disk too.
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| (parent.to_owned(), error))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    async fn open(path: &Path) -> KvConfig {
+        let (kv, writer) = KvConfig::open(Some(path.to_owned())).await.unwrap();
+        tokio::spawn(writer.run());
+        kv
+    }
+
+    fn set(kv: &KvConfig, key: &str, value: &str) -> oneshot::Receiver<Result<(), KvConfigError>> {
+        let (sender, answer) = oneshot::channel();
+        let change = Change { namespace: "n".into(), key: key.into(), value: Some(value.into()) };
+        kv.change(change, |written| drop(sender.send(written)));
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_file_is_javas_and_keeps_the_one_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kvConfig.json");
+        fs::write(&path, r#"{"configTable":{"n":{"old":"1"}}}"#).unwrap();
+        let kv = open(&path).await;
+        set(&kv, "new", "2").await.unwrap().unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(file, serde_json::json!({"configTable": {"n": {"new": "2", "old": "1"}}}));
+        let before = fs::read_to_string(beside(&path, ".bak")).unwrap();
+        assert_eq!(before, r#"{"configTable":{"n":{"old":"1"}}}"#);
+        assert!(!beside(&path, ".tmp").exists());
+    }
+
+    #[tokio::test]
+    async fn the_file_before_serves_when_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kvConfig.json");
+        fs::write(beside(&path, ".bak"), r#"{"configTable":{"n":{"k":"v"}}}"#).unwrap();
+        assert_eq!(open(&path).await.snapshot()["n"]["k"], "v");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_not_taken_for_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kvConfig.json");
+        fs::write(&path, r#"{"configTable":{"n"#).unwrap();
+        let error = KvConfig::open(Some(path.clone())).await.err().unwrap();
+        assert_eq!(error.to_string(), format!("{} is not a key-value configuration", path.display()));
+    }
+
+    #[tokio::test]
+    async fn changes_are_taken_in_order_and_the_writer_ends_with_the_handle() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kvConfig.json");
+        let (kv, writer) = KvConfig::open(Some(path.clone())).await.unwrap();
+        let answers = [set(&kv, "k", "1"), set(&kv, "k", "2")];
+        assert!(kv.snapshot().is_empty(), "nothing is seen before it is on disk");
+        drop(kv);
+        writer.run().await;
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+        assert_eq!(open(&path).await.snapshot()["n"]["k"], "2");
+    }
+
+    #[tokio::test]
+    async fn more_changes_than_may_wait_are_refused() {
+        let (kv, _writer) = KvConfig::open(None).await.unwrap();
+        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| set(&kv, "k", "v")).collect();
+        assert!(matches!(
+            set(&kv, "k", "v").await.unwrap(),
+            Err(KvConfigError::Busy { waiting: MAX_WAITING })
+        ));
+        drop(waiting);
+    }
+
+    #[test]
+    fn a_namespace_goes_with_its_last_key() {
+        let mut table = Table::from([("n".to_owned(), BTreeMap::from([("k".to_owned(), "v".to_owned())]))]);
+        let remove = |key: &str| Change { namespace: "n".into(), key: key.into(), value: None };
+        apply(&mut table, remove("other"));
+        assert_eq!(table.len(), 1);
+        apply(&mut table, remove("k"));
+        assert!(table.is_empty());
+    }
+}

@@ -242,3 +242,84 @@ fn edit_distance(a: &str, b: &str) -> usize {
     }
     row.last().copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Vec<(usize, String, String)> {
+        let entries = Properties::parse(text).unwrap().entries;
+        entries.into_iter().map(|Property { line, key, value }| (line, key, value)).collect()
+    }
+
+    fn entry(line: usize, key: &str, value: &str) -> (usize, String, String) {
+        (line, key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn separators_comments_and_blanks_are_javas() {
+        let text = "# comment\n  ! comment\n\n a=1\nb : 2\nc 3\n\td\t=\t4 \ne\nf=\n=g\nh==\n";
+        assert_eq!(
+            parsed(text),
+            [
+                entry(4, "a", "1"),
+                entry(5, "b", "2"),
+                entry(6, "c", "3"),
+                entry(7, "d", "4 "),
+                entry(8, "e", ""),
+                entry(9, "f", ""),
+                entry(10, "", "g"),
+                entry(11, "h", "="),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_backslash_escapes_or_continues() {
+        assert_eq!(parsed("k\\ =a\\tb\\\\"), [entry(1, "k ", "a\tb\\")]);
+        assert_eq!(
+            parsed("k=a,\\\n   b,\\\r\n# no comment\nl=\\u6807\\uD83D\\uDE00\\q"),
+            [entry(1, "k", "a,b,# no comment"), entry(4, "l", "标😀q")]
+        );
+        assert_eq!(parsed("k=v\\"), [entry(1, "k", "v")]);
+        assert_eq!(parsed("k=a\\\\\nl=1"), [entry(1, "k", "a\\"), entry(2, "l", "1")]);
+        let error = Properties::parse("a=1\nb=\\u12g4").unwrap_err();
+        assert_eq!(error.to_string(), "line 2: \\u is not followed by four hex digits");
+        assert!(Properties::parse("b=\\u12").is_err());
+    }
+
+    #[test]
+    fn values_are_read_as_they_are_meant_or_refused_with_their_line() {
+        let properties = Properties::parse("a = 12 \nb=TRUE\nc=yes").unwrap();
+        let [a, b, c] = properties.entries.as_slice() else { panic!() };
+        assert_eq!(a.parsed::<u16>("a number").unwrap(), 12);
+        assert!(b.boolean().unwrap());
+        assert_eq!(c.boolean().unwrap_err().to_string(), r#"line 3: c is "yes", expected true or false"#);
+        assert_eq!(
+            b.parsed::<u16>("a port").unwrap_err().to_string(),
+            r#"line 2: b is "TRUE", expected a port"#
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_gets_the_known_one_that_is_near() {
+        let properties = Properties::parse("listenprot=1\nelsewhere=1").unwrap();
+        let unknown: Vec<_> = properties
+            .iter()
+            .map(|property| property.unknown(["listenPort", "bindAddress"]).to_string())
+            .collect();
+        assert_eq!(
+            unknown,
+            [
+                r#"line 1: nobody knows the key "listenprot"; did you mean listenPort?"#,
+                r#"line 2: nobody knows the key "elsewhere""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unreadable_file_is_named() {
+        let error = Properties::read(Path::new("/nowhere/x.conf")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /nowhere/x.conf");
+    }
+}

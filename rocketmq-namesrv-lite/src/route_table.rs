@@ -403,3 +403,6 @@ fn promote_smallest(addrs: &mut BTreeMap<i64, String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
