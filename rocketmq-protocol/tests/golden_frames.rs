@@ -1,5 +1,7 @@
 //! Frames written by the Java classes, and requests that Java programs sent. See `golden/README.md`.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
+
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;

@@ -8,16 +8,10 @@ use rocketmq_broker_lite::{Standalone, StandaloneBuilder};
 use rocketmq_protocol::body::{ConsumerData, HeartbeatData, SubscriptionData};
 use rocketmq_protocol::message::{Properties, StoredMessage, StoredMessages, batch::BatchEntry, property};
 use rocketmq_protocol::requests::*;
-use rocketmq_protocol::transport::{Call, Connection, Connector, RequestError, Service, TransportOptions};
+use rocketmq_protocol::transport::{Connection, Connector, RequestError, TransportOptions};
 use rocketmq_protocol::{ByteString, Encoding, QueueId, QueueOffset, ResponseCode};
 
-const LONG: Duration = Duration::from_secs(20);
-
-struct Nothing;
-
-impl Service for Nothing {
-    fn serve(&self, _: Call) {}
-}
+use crate::support::{self, LONG, Nothing, connector};
 
 /// A running cluster and a connection to its broker.
 struct Fixture {
@@ -32,7 +26,7 @@ async fn start() -> Fixture {
 
 async fn start_with(builder: StandaloneBuilder) -> Fixture {
     let cluster = builder.start().await.unwrap();
-    let connector = Connector::new(TransportOptions::default(), Arc::new(Nothing));
+    let connector = connector();
     let connection = connector.connect(cluster.broker().advertised_addr()).await.unwrap();
     Fixture { cluster, connector, connection }
 }
@@ -40,23 +34,7 @@ async fn start_with(builder: StandaloneBuilder) -> Fixture {
 fn message(topic: &str, body: impl Into<Bytes>) -> SendMessage {
     let properties =
         Properties::builder().set(property::TAGS, "A").set(property::UNIQ_KEY, "key").build().unwrap();
-    SendMessage {
-        producer_group: "producers".into(),
-        topic: topic.into(),
-        default_topic: "TBW102".into(),
-        default_topic_queue_nums: 4,
-        queue_id: QueueId::ZERO,
-        sys_flag: 0,
-        born_timestamp: 1,
-        flag: 0,
-        properties: Some(properties.encoded().clone()),
-        reconsume_times: 0,
-        unit_mode: false,
-        max_reconsume_times: None,
-        batch: false,
-        broker_name: None,
-        body: body.into(),
-    }
+    SendMessage { properties: Some(properties.encoded().clone()), ..support::message(topic, 0, body) }
 }
 
 fn pull(topic: &str, offset: i64) -> PullMessage {
@@ -138,14 +116,9 @@ async fn a_sent_message_is_pulled_back_as_it_was_stored() {
 async fn both_encodings_and_the_old_field_names_are_understood() {
     let at = start().await;
     at.send(message("orders", "compact")).await.unwrap();
-    let json = Connector::new(
-        {
-            let mut options = TransportOptions::default();
-            options.encoding = Encoding::Json;
-            options
-        },
-        Arc::new(Nothing),
-    );
+    let mut options = TransportOptions::default();
+    options.encoding = Encoding::Json;
+    let json = Connector::new(options, Arc::new(Nothing));
     let json = json.connect(at.cluster.broker().advertised_addr()).await.unwrap();
     assert_eq!(json.call(&message("orders", "json"), LONG).await.unwrap().queue_offset.get(), 1);
     at.cluster.shutdown().await.unwrap();

@@ -1,0 +1,7 @@
+//! The broker from outside: over its socket, as a program, and killed.
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
+
+mod kill;
+mod program;
+mod support;
+mod wire;
