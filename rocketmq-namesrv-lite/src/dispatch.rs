@@ -129,7 +129,7 @@ impl Service for Dispatch {
     fn disconnected(&self, connection: &Connection) {
         let departed = self.inner.routes.write().disconnected(connection);
         for Departed { broker, id, addr, .. } in departed {
-            info!(broker, id, addr, "broker gone: connection closed");
+            info!(%broker, id, %addr, "broker gone: connection closed");
         }
     }
 }
@@ -215,7 +215,7 @@ impl Inner {
     fn unregister_broker(&self, _: &Call, request: UnregisterBroker) -> Result<Done, Refusal> {
         let departed = self.routes.write().unregister(&request.broker_name, &request.broker_addr);
         if let Some(Departed { broker, id, addr, .. }) = departed {
-            info!(broker, id, addr, "broker gone: unregistered");
+            info!(%broker, id, %addr, "broker gone: unregistered");
         }
         Ok(Done {})
     }

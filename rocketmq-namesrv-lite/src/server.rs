@@ -118,7 +118,7 @@ async fn expire(routes: &Routes, clock: &Clock) {
         tokio::time::sleep(LENIENCE).await;
         let departed = routes.write().expire(clock.now_ms());
         for Departed { broker, id, addr, connection } in departed {
-            warn!(broker, id, addr, "broker gone: silent for too long");
+            warn!(%broker, id, %addr, "broker gone: silent for too long");
             connection.close();
         }
     }
