@@ -137,3 +137,66 @@ impl ConfigFile {
         PathBuf::from(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> Result<String, String> {
+        let text = String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())?;
+        if text.ends_with('.') { Ok(text) } else { Err("unfinished".to_owned()) }
+    }
+
+    #[test]
+    fn a_file_that_was_never_written_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(ConfigFile::new(dir.path().join("topics.json")).load(text).unwrap(), None);
+    }
+
+    #[test]
+    fn the_new_contents_replace_the_old_which_become_bak() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::new(dir.path().join("config/topics.json"));
+        for contents in ["one.", "two.", "three."] {
+            file.store(contents.as_bytes()).unwrap();
+            assert_eq!(file.load(text).unwrap().as_deref(), Some(contents));
+        }
+        assert_eq!(fs::read(dir.path().join("config/topics.json.bak")).unwrap(), b"two.");
+        assert_eq!(fs::read_dir(dir.path().join("config")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_torn_empty_or_missing_file_falls_back_to_bak() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::new(dir.path().join("topics.json"));
+        file.store(b"one.").unwrap();
+        file.store(b"two.").unwrap();
+        for torn in [&b"tw"[..], b"", b"\0\0\0\0"] {
+            fs::write(file.path(), torn).unwrap();
+            assert_eq!(file.load(text).unwrap().as_deref(), Some("one."));
+        }
+        fs::remove_file(file.path()).unwrap();
+        assert_eq!(file.load(text).unwrap().as_deref(), Some("one."));
+    }
+
+    #[test]
+    fn a_file_that_nobody_understands_is_an_error_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::new(dir.path().join("topics.json"));
+        fs::write(file.path(), b"nonsense").unwrap();
+        let error = file.load(text).unwrap_err();
+        assert!(error.to_string().contains("unfinished"), "{error}");
+        assert_eq!(fs::read(file.path()).unwrap(), b"nonsense");
+    }
+
+    #[test]
+    fn an_empty_file_does_not_push_out_a_good_bak() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::new(dir.path().join("topics.json"));
+        file.store(b"one.").unwrap();
+        file.store(b"two.").unwrap();
+        fs::write(file.path(), b"").unwrap();
+        file.store(b"three.").unwrap();
+        assert_eq!(fs::read(dir.path().join("topics.json.bak")).unwrap(), b"one.");
+    }
+}

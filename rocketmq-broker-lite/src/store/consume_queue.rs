@@ -267,3 +267,142 @@ impl Tail {
 fn bytes_of(units: i64) -> usize {
     usize::try_from(units).unwrap_or(0).saturating_mul(UNIT_SIZE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use rocketmq_protocol::{QueueId, TagHash};
+
+    use super::*;
+    use crate::store::disk::Disk;
+
+    const UNITS_PER_FILE: i64 = 5;
+
+    fn files(root: &Path) -> QueueFiles {
+        QueueFiles::new(root.to_owned(), UNITS_PER_FILE as u64 * UNIT_SIZE as u64, 2, Disk::default())
+    }
+
+    fn name() -> QueueName {
+        QueueName { number: 0, topic: Arc::from("t"), queue_id: QueueId::new(0) }
+    }
+
+    /// The unit of the message at `offset`: 100 bytes each, every record of the log in this queue.
+    fn unit(offset: i64) -> Unit {
+        Unit { position: LogPosition::new(offset.saturating_mul(100)), size: 100, tag_hash: TagHash::new(7) }
+    }
+
+    fn put(queue: &ConsumeQueue, offset: i64, files: &QueueFiles) -> Put {
+        queue.put(QueueOffset::new(offset), unit(offset), files)
+    }
+
+    #[test]
+    fn a_unit_that_is_there_already_is_not_added_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, files) = (ConsumeQueue::empty(name()), files(dir.path()));
+        assert_eq!(put(&queue, 0, &files), Put::First);
+        assert_eq!(put(&queue, 1, &files), Put::Added);
+        assert_eq!(put(&queue, 0, &files), Put::Known);
+        queue.write(&files).unwrap();
+        assert_eq!(put(&queue, 1, &files), Put::Known);
+        assert_eq!(put(&queue, 2, &files), Put::First);
+        assert_eq!(queue.max(), 3);
+    }
+
+    #[test]
+    fn lost_units_become_holes_and_absurd_offsets_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, files) = (ConsumeQueue::empty(name()), files(dir.path()));
+        put(&queue, 0, &files);
+        assert_eq!(put(&queue, 3, &files), Put::Added);
+        assert_eq!(queue.unit(1, &files).unwrap(), Some(Unit::BLANK));
+        assert_eq!(queue.unit(3, &files).unwrap(), Some(unit(3)));
+        for offset in [-1, 10, i64::MAX] {
+            assert_eq!(put(&queue, offset, &files), Put::OutOfRange { end: 4 });
+        }
+        assert_eq!(put(&ConsumeQueue::empty(name()), i64::MAX, &files), Put::OutOfRange { end: 0 });
+    }
+
+    #[test]
+    fn a_queue_that_starts_in_the_middle_of_a_file_reads_back_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, files) = (ConsumeQueue::empty(name()), files(dir.path()));
+        put(&queue, 8, &files);
+        queue.write(&files).unwrap();
+        for clean in [true, false] {
+            let loaded = ConsumeQueue::load(name(), &files, clean).unwrap();
+            loaded.correct_min(LogPosition::ZERO, &files).unwrap();
+            assert_eq!((loaded.min(), loaded.max(), loaded.next()), (8, 9, 9));
+        }
+    }
+
+    #[test]
+    fn idle_queues_are_small() {
+        assert!(size_of::<ConsumeQueue>() <= 128, "{}", size_of::<ConsumeQueue>());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(usize),
+        Write,
+        Truncate(i64),
+        Reopen { clean: bool },
+        DeleteLog(i64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1_usize..8).prop_map(Step::Put),
+            2 => Just(Step::Write),
+            1 => (0_i64..40).prop_map(Step::Truncate),
+            1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
+            1 => (0_i64..20).prop_map(Step::DeleteLog),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_queue_holds_what_was_put_through_any_writes_cuts_and_reopenings(steps in proptest::collection::vec(step(), 1..40)) {
+            let dir = tempfile::tempdir().unwrap();
+            let files = files(dir.path());
+            let mut queue = ConsumeQueue::empty(name());
+            let (mut min, mut max, mut log_start) = (0, 0, 0);
+            for step in steps {
+                match step {
+                    Step::Put(count) => for _ in 0..count {
+                        put(&queue, max, &files);
+                        max += 1;
+                    },
+                    Step::Write => drop(queue.write(&files).unwrap()),
+                    Step::Truncate(to) => {
+                        let kept = to.clamp(min.max(log_start), max);
+                        prop_assert_eq!(queue.truncate(LogPosition::new(kept * 100), &files).unwrap(), max - kept);
+                        max = kept;
+                    }
+                    Step::Reopen { clean } => {
+                        queue.write(&files).unwrap();
+                        queue = ConsumeQueue::load(name(), &files, clean).unwrap();
+                        queue.correct_min(LogPosition::new(log_start * 100), &files).unwrap();
+                        // A queue whose files are all gone starts over.
+                        if min == max && queue.max() == 0 {
+                            (min, max) = (0, 0);
+                        }
+                    }
+                    Step::DeleteLog(to) => {
+                        log_start = to.clamp(log_start, max);
+                        queue.correct_min(LogPosition::new(log_start * 100), &files).unwrap();
+                        min = log_start.clamp(min, max);
+                    }
+                }
+                prop_assert_eq!(queue.max(), max);
+                prop_assert_eq!(queue.min().min(max), min);
+                for offset in min..max {
+                    prop_assert_eq!(queue.unit(offset, &files).unwrap(), Some(unit(offset)));
+                }
+                prop_assert_eq!(queue.unit(max, &files).unwrap(), None);
+            }
+        }
+    }
+}

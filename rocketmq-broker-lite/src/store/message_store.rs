@@ -28,8 +28,6 @@ use super::read::{self, ReadLimits, ReadOutcome, TimeBoundary};
 use super::recovery::Recovery;
 use super::wake::Wake;
 
-/// Longest topic, in bytes: the longest name of a folder.
-const LONGEST_TOPIC: usize = 255;
 /// Unwritten queue units beyond this are written even of queues that have few of them.
 const UNWRITTEN_LIMIT: u64 = 32 << 20;
 /// Pause before the next try when there was no room for the next log file.
@@ -52,7 +50,8 @@ struct Shared {
     queues_changed: Wake,
     /// As it was found, apart from the times that flushing moves.
     checkpoint: Checkpoint,
-    _lock: FolderLock,
+    /// Until the store is closed.
+    lock: Mutex<Option<FolderLock>>,
 }
 
 /// Where records were appended.
@@ -120,10 +119,10 @@ impl Store {
     ) -> Result<Appended, AppendError> {
         let shared = &*self.shared;
         shared.health.check()?;
-        let queue = match shared.queues.find(topic, queue_id) {
-            Some(queue) => queue,
-            None => shared.new_queue(topic, queue_id)?,
-        };
+        if shared.dispatch.queue_units().is_batch_topic(topic) {
+            return Err(AppendError::BatchQueue { topic: topic.to_owned() });
+        }
+        let queue = shared.queues.obtain(topic, queue_id)?;
         let appended = shared.log.append(&queue, records)?;
         shared.dispatch.run(&shared.log, &shared.queues);
         shared.log_flusher.wake.announce();
@@ -269,14 +268,16 @@ impl Store {
         self.shared.health.check()
     }
 
-    /// Flushes everything and ends the store's threads; later appends are refused, reads still work. Blocks.
+    /// Flushes everything, ends the store's threads and lets the folder go; later appends are refused, reads still work. Blocks.
     ///
     /// # Errors
     /// When something cannot be written; the next open recovers then.
     pub fn close(&self) -> Result<(), StoreError> {
         self.shared.log.close()?;
         self.stop_threads();
-        self.shared.finish()
+        let finished = self.shared.finish();
+        self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        finished
     }
 
     fn stop_threads(&self) {
@@ -353,7 +354,7 @@ impl Shared {
             log_flusher,
             queues_changed: Wake::default(),
             checkpoint,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
             options,
         };
         if !shared.queues.is_synced() {
@@ -365,22 +366,6 @@ impl Shared {
         write_abort(&abort)?;
         info!(root = %shared.options.root.display(), clean, log_end = %log_end, "store opened");
         Ok(shared)
-    }
-
-    /// The slow way to a queue: the topic may be new, so it is looked at.
-    fn new_queue(&self, topic: &str, queue_id: QueueId) -> Result<Arc<ConsumeQueue>, AppendError> {
-        let names_a_folder =
-            !topic.is_empty() && topic.len() <= LONGEST_TOPIC && topic != "." && topic != "..";
-        if !names_a_folder || topic.contains(['/', '\0']) {
-            return Err(AppendError::Topic { topic: topic.to_owned() });
-        }
-        if queue_id.get() < 0 {
-            return Err(AppendError::QueueId { queue_id: queue_id.get() });
-        }
-        if self.dispatch.queue_units().is_batch_topic(topic) {
-            return Err(AppendError::BatchQueue { topic: topic.to_owned() });
-        }
-        Ok(self.queues.obtain(topic, queue_id))
     }
 
     /// Thread: makes the next log file while the current one fills.

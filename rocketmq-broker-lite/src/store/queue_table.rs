@@ -11,10 +11,12 @@ use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
 use tracing::{error, warn};
 
 use super::consume_queue::{ConsumeQueue, Put};
-use super::error::StoreError;
+use super::error::{AppendError, StoreError};
 use super::queue_files::{QueueFiles, QueueName};
 use super::unit::{UNIT_SIZE, Unit};
 
+/// Longest topic, in bytes: the longest name of a folder.
+const LONGEST_TOPIC: usize = 255;
 /// A queue with fewer bytes than this waits for the next thorough write: with very many queues a write for each message
 /// would cost more than the messages.
 const WORTH_A_WRITE: usize = 4096;
@@ -65,11 +67,22 @@ impl QueueTable {
     }
 
     /// The queue, made if it is new.
-    pub(super) fn obtain(&self, topic: &str, queue_id: QueueId) -> Arc<ConsumeQueue> {
-        match self.find(topic, queue_id) {
-            Some(queue) => queue,
-            None => self.insert(topic, ConsumeQueue::empty(self.name(topic, queue_id))),
+    ///
+    /// # Errors
+    /// When it cannot be a folder, which a topic from a stranger or from a damaged record need not.
+    pub(super) fn obtain(&self, topic: &str, queue_id: QueueId) -> Result<Arc<ConsumeQueue>, AppendError> {
+        if let Some(queue) = self.find(topic, queue_id) {
+            return Ok(queue);
         }
+        let names_a_folder =
+            !topic.is_empty() && topic.len() <= LONGEST_TOPIC && topic != "." && topic != "..";
+        if !names_a_folder || topic.contains(['/', '\0']) {
+            return Err(AppendError::Topic { topic: topic.to_owned() });
+        }
+        if queue_id.get() < 0 {
+            return Err(AppendError::QueueId { queue_id: queue_id.get() });
+        }
+        Ok(self.insert(topic, ConsumeQueue::empty(self.name(topic, queue_id))))
     }
 
     fn insert(&self, topic: &str, queue: ConsumeQueue) -> Arc<ConsumeQueue> {
@@ -96,7 +109,13 @@ impl QueueTable {
 
     /// Adds the unit of a message to its queue; false if it is there already or cannot be.
     pub(super) fn put(&self, topic: &str, queue_id: QueueId, offset: QueueOffset, unit: Unit) -> bool {
-        let queue = self.obtain(topic, queue_id);
+        let queue = match self.obtain(topic, queue_id) {
+            Ok(queue) => queue,
+            Err(error) => {
+                error!(%error, position = %unit.position, "message belongs to no possible queue and cannot be consumed");
+                return false;
+            }
+        };
         match queue.put(offset, unit, &self.files) {
             Put::First => {
                 self.unwritten_bytes.fetch_add(UNIT_SIZE as u64, Ordering::Relaxed);
