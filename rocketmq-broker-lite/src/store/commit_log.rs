@@ -331,3 +331,44 @@ fn sys_flag(record: &[u8]) -> SysFlag {
     let bytes = record.get(36..40).and_then(|bytes| bytes.try_into().ok());
     SysFlag::new(bytes.map_or(0, i32::from_be_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(dir: PathBuf, clock: Clock) -> CommitLog {
+        let empty =
+            LogState { files: VecDeque::new(), current: None, end: LogPosition::ZERO, last_timestamp: 0 };
+        CommitLog::new(dir, 4096, Disk::default(), clock, empty)
+    }
+
+    #[test]
+    fn the_log_is_busy_while_one_append_holds_it_too_long() {
+        let now = Arc::new(AtomicI64::new(5000));
+        let clock = Arc::clone(&now);
+        let log = log(PathBuf::new(), Arc::new(move || clock.load(Ordering::Relaxed)));
+        let limit = Duration::from_secs(1);
+        assert!(!log.is_held_longer_than(limit));
+        log.held_since.store(4000, Ordering::Relaxed);
+        assert!(!log.is_held_longer_than(limit));
+        now.store(5001, Ordering::Relaxed);
+        assert!(log.is_held_longer_than(limit));
+        log.held_since.store(0, Ordering::Relaxed);
+        assert!(!log.is_held_longer_than(limit));
+    }
+
+    #[test]
+    fn a_spare_file_is_made_once_and_goes_away_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(dir.path().to_owned(), Arc::new(|| 0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| log.make_spare().unwrap());
+            }
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        log.close().unwrap();
+        log.make_spare().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -79,7 +79,7 @@ impl Disk {
 }
 
 fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut at = start;
     while at < end {
         let n = usize::try_from(end - at).unwrap_or(ZEROS.len()).min(ZEROS.len());

@@ -217,7 +217,7 @@ impl Store {
         offset: QueueOffset,
     ) -> Result<Option<i64>, StoreError> {
         let Some(queue) = self.shared.queues.find(topic, queue_id) else { return Ok(None) };
-        if offset.get() < queue.min() {
+        if !(queue.min()..queue.max()).contains(&offset.get()) {
             return Ok(None);
         }
         let unit = queue.unit(offset.get(), self.shared.queues.files())?;

@@ -46,8 +46,11 @@ impl QueueTable {
             writing: Mutex::default(),
         };
         for topic in folders(table.files.root())? {
-            for name in folders(&table.files.root().join(&topic))? {
-                let Some(queue_id) = name.parse().ok().filter(|id| *id >= 0) else { continue };
+            let names = folders(&table.files.root().join(&topic))?;
+            let mut queue_ids: Vec<i32> = names.iter().filter_map(|name| name.parse().ok()).collect();
+            queue_ids.retain(|id| *id >= 0);
+            queue_ids.sort_unstable(); // then each goes to the end of its topic's list
+            for queue_id in queue_ids {
                 let queue =
                     ConsumeQueue::load(table.name(&topic, QueueId::new(queue_id)), &table.files, clean)?;
                 table.insert(&topic, queue);

@@ -23,8 +23,8 @@ use super::mapped_file::MappedFile;
 use super::queue_files::log_files;
 use super::queue_table::QueueTable;
 
-/// Units kept in memory while dispatching a long log.
-const UNWRITTEN_LIMIT: u64 = 16 << 20;
+/// Bytes of units kept in memory while dispatching a long log. With many queues a write touches many files, so not too often.
+const UNWRITTEN_LIMIT: u64 = 64 << 20;
 /// A recovery that takes longer says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,5 @@
 //! The message store through its public API.
+#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 mod append;
 mod golden;
