@@ -5,7 +5,8 @@
 //! before it is mapped, so that writing to it cannot fail for want of room.
 #![allow(unsafe_code)] // The one place: memory that the kernel shares with a file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +37,7 @@ pub(super) struct FileWriter {
 }
 
 impl MappedFile {
-    /// Makes an empty file of `size` bytes in `dir`, named by `base`. A left-over of that name is emptied.
+    /// Makes an empty file of `size` bytes in `dir`, named by `base`. A left-over of that name is replaced.
     pub(super) fn create(
         dir: &Path,
         base: LogPosition,
@@ -44,11 +45,18 @@ impl MappedFile {
         disk: &Disk,
     ) -> Result<FileWriter, StoreError> {
         let path = file_path(dir, base.get());
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        // Unlinked, not truncated: if anybody still reads it, truncating would pull the memory from under them.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("delete", &path)(error));
+            }
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
         if let Err(error) = disk.allocate(&file, &path, size as u64) {
             // Half a file would keep the room that others need, and a Java broker from starting.
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::remove_file(&path);
             return Err(error);
         }
         Self::map(path, base, size, 0, &file)

@@ -1,9 +1,10 @@
 //! [`Store`]: commit log, queues and threads put together.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -292,6 +293,12 @@ impl Store {
     }
 }
 
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("root", &self.shared.options.root).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Store {
     fn drop(&mut self) {
         self.stop_threads();
@@ -447,6 +454,6 @@ impl Shared {
 }
 
 /// Marks the store as in use: found at the next open, it means that the run did not end in order.
-fn write_abort(path: &PathBuf) -> Result<(), StoreError> {
+fn write_abort(path: &Path) -> Result<(), StoreError> {
     fs::write(path, std::process::id().to_string()).map_err(StoreError::io("write", path))
 }

@@ -106,37 +106,32 @@ impl ReadOutcome {
         Self::nothing(ReadStatus::NoMatchedLogicQueue, 0, 0, 0)
     }
 
-    /// Takes up the record of `unit`, if it is there and within the limits.
-    fn take(&mut self, unit: Unit, run: &mut Option<Run>, log: &CommitLog) -> Taken {
-        // Messages arrive in bursts from one file: the last one is most likely the right one, and then costs no lookup.
-        let file = match run {
-            Some(run) if record_range(&run.file, unit.position, unit.size).is_some() => {
-                Some(Arc::clone(&run.file))
-            }
-            _ => log.file_at(unit.position),
+    /// Takes up the record of `unit`; false if it is not there any more.
+    fn take(&mut self, unit: Unit, run: &mut Option<Run>, log: &CommitLog) -> bool {
+        let range = |file: Arc<MappedFile>| {
+            let (start, end) = record_range(&file, unit.position, unit.size)?;
+            Some(Run { file, start, end })
         };
-        let Some(file) = file else { return Taken::Missing };
-        let Some((start, end)) = record_range(&file, unit.position, unit.size) else { return Taken::Missing };
+        // Messages arrive in bursts from one file: the last one is most likely the right one, and then costs no lookup.
+        let known = run.as_ref().and_then(|run| range(Arc::clone(&run.file)));
+        let Some(record) = known.or_else(|| log.file_at(unit.position).and_then(range)) else { return false };
+        self.messages += 1;
+        self.bytes += record.end - record.start;
         match run {
-            Some(run) if Arc::ptr_eq(&run.file, &file) && run.end == start => run.end = end,
+            Some(run) if Arc::ptr_eq(&run.file, &record.file) && run.end == record.start => {
+                run.end = record.end
+            }
             _ => {
-                self.finish(run.take());
-                *run = Some(Run { file, start, end });
+                let finished = run.replace(record);
+                self.finish(finished);
             }
         }
-        self.messages += 1;
-        self.bytes += end - start;
-        Taken::Record
+        true
     }
 
     fn finish(&mut self, run: Option<Run>) {
         self.records.extend(run.and_then(|run| run.file.slice(run.start, run.end)));
     }
-}
-
-enum Taken {
-    Record,
-    Missing,
 }
 
 /// See [`super::Store::read`].
@@ -170,6 +165,7 @@ pub(super) fn read(
     let mut run = None;
     let mut at = offset;
     let mut removed_until = LogPosition::ZERO;
+    let mut examined = log.end();
     let mut units = [0; CHUNK * UNIT_SIZE];
     'examine: while at < stop {
         let wanted = usize::try_from(stop - at).unwrap_or(CHUNK).min(CHUNK);
@@ -185,18 +181,17 @@ pub(super) fn read(
                 if full && outcome.messages > 0 {
                     break 'examine;
                 }
-                match outcome.take(unit, &mut run, log) {
-                    Taken::Record => outcome.status = ReadStatus::Found,
-                    Taken::Missing => {
-                        if outcome.messages == 0 {
-                            outcome.status = ReadStatus::MessageWasRemoving;
-                        }
-                        // Log files go as a whole: the rest of this one is gone too.
-                        removed_until = log.end_of_file(unit.position);
+                if outcome.take(unit, &mut run, log) {
+                    outcome.status = ReadStatus::Found;
+                } else {
+                    if outcome.messages == 0 {
+                        outcome.status = ReadStatus::MessageWasRemoving;
                     }
+                    // Log files go as a whole: the rest of this one is gone too.
+                    removed_until = log.end_of_file(unit.position);
                 }
-                outcome.log_bytes_behind = log.end().get().saturating_sub(unit.position.get());
             }
+            examined = unit.position;
             at += 1;
         }
         if at == before {
@@ -208,6 +203,7 @@ pub(super) fn read(
     }
     outcome.finish(run);
     outcome.next_offset = QueueOffset::new(at);
+    outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
 }
 

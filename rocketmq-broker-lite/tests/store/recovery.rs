@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -86,16 +87,16 @@ fn files_of_another_size_or_with_a_hole_between_are_refused_by_name() {
     drop(store);
     let mut other = options.clone();
     other.commit_log_file_size *= 2;
-    let refused = Store::open(other).err().unwrap();
+    let refused = Store::open(other).unwrap_err();
     assert!(matches!(refused, StoreError::FileSize { found: 65_536, expected: 131_072, .. }), "{refused}");
     let mut other = options.clone();
     other.consume_queue_file_size *= 2;
     assert!(matches!(
-        Store::open(other).err().unwrap(),
+        Store::open(other).unwrap_err(),
         StoreError::FileSize { found: 2000, expected: 4000, .. }
     ));
     fs::remove_file(dir.path().join("commitlog/00000000000000065536")).unwrap();
-    let refused = Store::open(options).err().unwrap();
+    let refused = Store::open(options).unwrap_err();
     assert!(
         matches!(&refused, StoreError::Gap { path, .. } if path.ends_with("00000000000000131072")),
         "{refused}"
@@ -106,7 +107,7 @@ fn files_of_another_size_or_with_a_hole_between_are_refused_by_name() {
 fn a_second_store_in_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(options(dir.path())).unwrap();
-    let refused = Store::open(options(dir.path())).err().unwrap();
+    let refused = Store::open(options(dir.path())).unwrap_err();
     assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
     drop(store);
     Store::open(options(dir.path())).unwrap();
@@ -149,6 +150,27 @@ fn an_orderly_stop_makes_the_next_start_read_the_last_record_only() {
     log[100] ^= 0xff; // in the first record's body: a scan would end there
     fs::write(&path, log).unwrap();
     assert_eq!(Store::open(options).unwrap().max_offset("t", Q0).get(), 10);
+}
+
+#[test]
+fn recovery_after_a_kill_reads_the_log_from_the_checkpoint_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    let time = AtomicI64::new(1_000_000);
+    options.clock = Arc::new(move || time.fetch_add(1000, Ordering::Relaxed));
+    let store = Store::open(options.clone()).unwrap();
+    while put(&store, "t", Q0, &[1; 5000]).position.get() < 140_000 {}
+    store.close().unwrap();
+    let synced = store.max_offset("t", Q0);
+    let store = Store::open(options.clone()).unwrap();
+    put(&store, "t", Q0, b"after the checkpoint");
+    drop(store);
+    let path = dir.path().join("commitlog/00000000000000000000");
+    let mut log = fs::read(&path).unwrap();
+    log[100] ^= 0xff; // in the first record's body: a scan would end there
+    fs::write(&path, log).unwrap();
+    let store = Store::open(options).unwrap();
+    assert_eq!(store.max_offset("t", Q0), synced.plus(1));
 }
 
 #[test]
