@@ -57,13 +57,13 @@ struct Options {
 }
 
 enum Task {
-    Serve(Options),
+    Serve(Box<Options>),
     Print(String),
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let options = match parse().await? {
-        Task::Serve(options) => options,
+        Task::Serve(options) => *options,
         Task::Print(text) => return Ok(io::stdout().write_all(text.as_bytes())?),
     };
     log_to_stderr()?;
@@ -164,7 +164,7 @@ async fn parse() -> Result<Task, Box<dyn Error>> {
                 .into(),
         );
     }
-    Ok(Task::Serve(Options { config, ignored, standalone, listen, name_server_listen }))
+    Ok(Task::Serve(Box::new(Options { config, ignored, standalone, listen, name_server_listen })))
 }
 
 fn read_file(

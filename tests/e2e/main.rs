@@ -1,0 +1,9 @@
+//! Producers and consumers against an embedded cluster, through the public API.
+#![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
+
+mod collector;
+mod first_message;
+mod lifecycle;
+mod send_and_consume;
+mod several_clients;
+mod ten_lines;
