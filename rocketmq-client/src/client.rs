@@ -305,6 +305,11 @@ impl Client {
         }
     }
 
+    /// Asks for a route again that is in doubt. A failure leaves it as it is.
+    pub(crate) async fn refresh_route(&self, topic: &str, deadline: Deadline) {
+        self.core().refresh_route(&topic.into(), deadline).await;
+    }
+
     /// The queues of a topic that may be pulled from, sorted. Never an empty list for a failure.
     pub(crate) async fn subscribe_queues(
         &self,
@@ -355,6 +360,29 @@ impl Client {
         let choice = BrokerChoice::MasterOrReplica;
         let reply = self.call_broker(topic, &broker.broker_name, choice, &request, deadline).await?;
         Ok(reply.consumers.consumer_id_list)
+    }
+}
+
+/// The client that a producer or consumer is built with.
+#[derive(Clone)]
+pub(crate) enum ClientChoice {
+    /// One that others may use too.
+    Shared(Client),
+    /// One of its own, started and shut down with it.
+    Own(Box<ClientBuilder>),
+}
+
+impl ClientChoice {
+    pub(crate) fn own(builder: ClientBuilder) -> Self {
+        Self::Own(Box::new(builder))
+    }
+
+    /// The running client, and whether it must be shut down by whoever was built with it.
+    pub(crate) async fn start(self) -> Result<(Client, bool), Error> {
+        match self {
+            Self::Shared(client) => Ok((client, false)),
+            Self::Own(builder) => Ok((builder.start().await?, true)),
+        }
     }
 }
 
