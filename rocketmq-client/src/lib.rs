@@ -15,14 +15,27 @@ mod heartbeat;
 mod members;
 mod message;
 mod name_server;
+mod producer;
 mod queue_offsets;
 mod received_message;
 mod route;
 mod route_table;
 mod single_flight;
+mod topic_admin;
 
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Filter, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest};
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
+pub use producer::{
+    BatchReceipt, BatchSplitter, MessageQueueSelector, Producer, ProducerBuilder, SelectByHash,
+    SelectByRandom, SendOptions, SendReceipt, SendStatus,
+};
 pub use received_message::ReceivedMessage;
+
+// What the signatures above are made of.
+pub use rocketmq_protocol::body::{MessageQueue, Perm, TopicConfig};
+pub use rocketmq_protocol::message::{Compression, CompressionError, MessageError, Properties};
+pub use rocketmq_protocol::name::NameError;
+pub use rocketmq_protocol::transport::{RequestError, Retry};
+pub use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, ResponseCode};

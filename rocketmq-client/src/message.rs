@@ -158,11 +158,6 @@ impl MessageBuilder {
         self.set(name, value)
     }
 
-    /// Messages with the same sharding key go to the same queue where a send asks for it, and carry the key.
-    pub fn sharding_key(self, key: &str) -> Self {
-        self.set(property::SHARDING_KEY, key)
-    }
-
     /// When consumers see it. Default: at once.
     pub fn delay(self, delay: Delay) -> Self {
         let timers = [property::DELAY, property::TIMER_DELAY_MS, property::TIMER_DELIVER_MS];
