@@ -44,7 +44,7 @@ impl ReceivedMessage {
     ///
     /// # Errors
     /// It is not what its flag says, takes more than 64 MiB, or is compressed in a way that this build does not know.
-    pub fn body(&self) -> Result<&Bytes, &CompressionError> {
+    pub fn body(&self) -> Result<&Bytes, Arc<CompressionError>> {
         let body = self.body.get_or_init(|| {
             let StoredMessage { sys_flag, body, .. } = &self.stored;
             match sys_flag.compression() {
@@ -53,7 +53,7 @@ impl ReceivedMessage {
                 Err(unknown) => Err(Arc::new(unknown)),
             }
         });
-        body.as_ref().map_err(|error| &**error)
+        body.as_ref().map_err(Arc::clone)
     }
 
     /// The topic it was sent to.
