@@ -24,7 +24,11 @@ mod single_flight;
 mod topic_admin;
 
 pub use client::{Client, ClientBuilder};
-pub use consumer::{Filter, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest};
+pub use consumer::{
+    Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeFrom, Filter, HandlerError,
+    MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer,
+    PushConsumerBuilder,
+};
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
 pub use producer::{
