@@ -1,2 +1,45 @@
-//! Placeholder until its modules land.
+//! A client for Apache RocketMQ 4.x and 5.x over the remoting protocol: producers and consumers for async Rust.
+//!
+//! A [`Client`] owns routes, connections and heartbeats; producers and consumers built from the same one share them.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::expect_used, clippy::unreachable))]
+
+mod broker_requests;
+mod client;
+mod connections;
+mod consumer;
+mod deadline;
+mod discovery;
+mod error;
+mod heartbeat;
+mod members;
+mod message;
+mod name_server;
+mod producer;
+mod queue_offsets;
+mod received_message;
+mod route;
+mod route_table;
+mod single_flight;
+mod topic_admin;
+
+pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeFrom, Filter, HandlerError,
+    MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer,
+    PushConsumerBuilder,
+};
+pub use error::{Attempt, Error, NameServerFailure};
+pub use message::{Delay, Message, MessageBuilder};
+pub use producer::{
+    BatchReceipt, BatchSplitter, MessageQueueSelector, Producer, ProducerBuilder, SelectByHash,
+    SelectByRandom, SendOptions, SendReceipt, SendStatus,
+};
+pub use received_message::ReceivedMessage;
+
+// What the signatures above are made of.
+pub use rocketmq_protocol::body::{MessageQueue, Perm, TopicConfig};
+pub use rocketmq_protocol::message::{Compression, CompressionError, MessageError, Properties};
+pub use rocketmq_protocol::name::NameError;
+pub use rocketmq_protocol::transport::{RequestError, Retry};
+pub use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, ResponseCode};

@@ -53,6 +53,6 @@ pub use topic_config::{
 };
 
 crate::request::json_bodies! {
-    BrokerMemberGroupBody, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, TopicConfig,
+    BrokerMemberGroupBody, CheckClientRequest, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, TopicConfig,
     TopicConfigSerializeWrapper, TopicList,
 }

@@ -1,7 +1,7 @@
 //! Clients and their groups.
 
 use crate::ByteString;
-use crate::body::{ConsumerListByGroup, HeartbeatData};
+use crate::body::{CheckClientRequest, ConsumerListByGroup, HeartbeatData};
 use crate::request::{Done, requests};
 
 requests! {
@@ -25,6 +25,12 @@ requests! {
         consumer_group: ByteString => "consumerGroup",
     } -> GetConsumerListByGroupReply {
     } body(consumers: ConsumerListByGroup);
+
+    /// Asks whether a broker accepts a subscription, before it is used. Java: `MQClientAPIImpl.java`,
+    /// `checkClientInBroker`.
+    CheckClientConfig = CHECK_CLIENT_CONFIG {
+    } body(check: CheckClientRequest)
+    -> Done;
 
     /// From broker to client, one-way: members of the group came or left, so rebalance.
     /// Java: `NotifyConsumerIdsChangedRequestHeader.java`.

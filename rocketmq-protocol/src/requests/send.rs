@@ -1,7 +1,7 @@
 //! Sending messages.
 
-use crate::request::{requests, same_shape};
-use crate::{ByteString, QueueId, QueueOffset};
+use crate::request::{Done, requests, same_shape};
+use crate::{ByteString, LogPosition, QueueId, QueueOffset};
 use bytes::Bytes;
 
 requests! {
@@ -44,6 +44,22 @@ requests! {
         region: Option<ByteString> => "MSG_REGION",
         trace_on: Option<bool> => "TRACE_ON",
     };
+
+    /// Stores a message that could not be handled in its group's retry topic, or, when it came too often, in the
+    /// dead-letter topic. Goes to the master that holds the message. Java: `ConsumerSendMsgBackRequestHeader.java`.
+    SendMessageBack = CONSUMER_SEND_MSG_BACK {
+        /// Where the master's log has the message.
+        position: LogPosition => "offset",
+        group: ByteString => "group",
+        /// From 1: that delay; 0: grows with every failure; negative: to the dead letters at once.
+        delay_level: i32 => "delayLevel",
+        origin_message_id: Option<ByteString> => "originMsgId",
+        origin_topic: Option<ByteString> => "originTopic",
+        unit_mode: bool => "unitMode" or false,
+        /// Failures after which it becomes a dead letter; the group's own setting when absent.
+        max_reconsume_times: Option<i32> => "maxReconsumeTimes",
+        broker_name: Option<ByteString> => "bname",
+    } -> Done;
 }
 
 same_shape! {

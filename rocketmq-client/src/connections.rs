@@ -1,0 +1,94 @@
+//! [`Connections`]: one connection per address, opened when it is first wanted.
+
+use std::io;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use rocketmq_protocol::transport::{Connection, Connector, RequestError, Service, TransportOptions};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::deadline::Deadline;
+use crate::single_flight::SingleFlight;
+
+/// The connections of a client.
+pub(crate) struct Connections {
+    connector: Connector,
+    /// By address as it was asked for. Guards are never held while waiting.
+    open: DashMap<Arc<str>, Connection>,
+    opening: SingleFlight<Arc<str>, Result<Connection, Error>>,
+    /// A connection was opened: its peer has had no heartbeat on it yet.
+    pub(crate) opened: Notify,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    /// `service` gets the requests of peers; nothing is opened once `stop` is cancelled.
+    pub(crate) fn new(options: TransportOptions, service: Arc<dyn Service>, stop: CancellationToken) -> Self {
+        Self {
+            connector: Connector::new(options, service),
+            open: DashMap::new(),
+            opening: SingleFlight::new(),
+            opened: Notify::new(),
+            stop,
+        }
+    }
+
+    /// The open connection to `addr`, if there is one.
+    pub(crate) fn get(&self, addr: &str) -> Option<Connection> {
+        self.open.get(addr).filter(|connection| !connection.is_closed()).map(|connection| connection.clone())
+    }
+
+    /// The connection to `addr`, opened if need be.
+    ///
+    /// # Cancel safety
+    /// A dropped call opens nothing, unless others wait for the same.
+    pub(crate) async fn connect(&self, addr: &Arc<str>, deadline: Deadline) -> Result<Connection, Error> {
+        match self.get(addr) {
+            Some(connection) => Ok(connection),
+            None => {
+                let opened = deadline.run("connecting", self.opening.run(addr, || self.open(addr))).await;
+                opened.unwrap_or_else(|_| {
+                    let waited = format!("not connected within {:?}", deadline.elapsed());
+                    let source = io::Error::new(io::ErrorKind::TimedOut, waited);
+                    Err(RequestError::Connect { addr: addr.to_string(), source }.into())
+                })
+            }
+        }
+    }
+
+    async fn open(&self, addr: &Arc<str>) -> Result<Connection, Error> {
+        if let Some(connection) = self.get(addr) {
+            return Ok(connection); // somebody was done between our look and our turn
+        }
+        if self.stop.is_cancelled() {
+            return Err(Error::Closed { what: "the client" });
+        }
+        let connection = self.connector.connect(addr).await?;
+        self.open.insert(Arc::clone(addr), connection.clone());
+        self.opened.notify_one();
+        Ok(connection)
+    }
+
+    /// Closes the connections to addresses that are no longer wanted, and forgets those that are gone.
+    pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
+        self.open.retain(|addr, connection| {
+            if connection.is_closed() {
+                return false;
+            }
+            if !wanted(addr) {
+                tracing::debug!(peer = %addr, "connection closed: nobody lives there any more");
+                connection.close();
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Closes every connection after what is queued was written.
+    pub(crate) async fn shutdown(&self) {
+        self.connector.shutdown().await;
+        self.open.clear();
+    }
+}

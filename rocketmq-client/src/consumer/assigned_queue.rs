@@ -1,0 +1,191 @@
+//! [`AssignedQueue`]: a queue while it belongs to this consumer, and its progress.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rocketmq_protocol::QueueOffset;
+use rocketmq_protocol::body::{MessageQueue, SubscriptionData};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::flow_control::FlowControl;
+use super::offset_store::OffsetStore;
+use super::process_queue::ProcessQueue;
+use crate::Error;
+
+/// A queue while it belongs to this consumer. It is given up once and never comes back: when the queue comes again, that
+/// is another value, so that late handlers of the first time cannot touch the progress of the second.
+pub(super) struct AssignedQueue {
+    pub(super) id: MessageQueue,
+    pub(super) subscription: Arc<SubscriptionData>,
+    flow: Arc<FlowControl>,
+    /// Held to note what was read or finished.
+    unfinished: Mutex<ProcessQueue>,
+    /// Something was finished.
+    freed: Notify,
+    /// Counts the handlers that have messages of it.
+    handling: TaskTracker,
+    /// Nothing more is read, or given to handlers.
+    leaving: CancellationToken,
+    /// What handlers say no longer counts. Set once.
+    gone: AtomicBool,
+    /// What the broker has acknowledged. Held while it is told, so that no older offset overtakes a newer one.
+    committed: tokio::sync::Mutex<Option<QueueOffset>>,
+}
+
+impl AssignedQueue {
+    pub(super) fn new(id: MessageQueue, subscription: Arc<SubscriptionData>, flow: Arc<FlowControl>) -> Self {
+        Self {
+            id,
+            subscription,
+            flow,
+            unfinished: Mutex::new(ProcessQueue::new(QueueOffset::ZERO)),
+            freed: Notify::new(),
+            handling: TaskTracker::new(),
+            leaving: CancellationToken::new(),
+            gone: AtomicBool::new(false),
+            committed: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Begins to read at `offset`.
+    pub(super) fn begin(&self, offset: QueueOffset) {
+        *self.unfinished() = ProcessQueue::new(offset);
+    }
+
+    /// Where to read on.
+    pub(super) fn next(&self) -> QueueOffset {
+        self.unfinished().next()
+    }
+
+    /// Where to read on, if everything read so far is finished: no larger offset can be committed before the next
+    /// answer to a pull.
+    pub(super) fn settled(&self) -> Option<QueueOffset> {
+        let unfinished = self.unfinished();
+        unfinished.committable().filter(|_| unfinished.is_idle())
+    }
+
+    /// Takes what the broker answered, see [`ProcessQueue::put`].
+    pub(super) fn put<M>(
+        &self,
+        messages: impl IntoIterator<Item = (QueueOffset, usize, M)>,
+        next: QueueOffset,
+        take: impl FnMut(M),
+    ) {
+        let mut unfinished = self.unfinished();
+        if !self.is_leaving() {
+            let added = unfinished.put(messages, next, take);
+            self.flow.took(added);
+        }
+    }
+
+    /// Messages were handled, or stored elsewhere for another try.
+    pub(super) fn finish(&self, offsets: impl IntoIterator<Item = QueueOffset>) {
+        let freed = self.unfinished().finish(offsets);
+        if freed.messages > 0 {
+            self.flow.freed(freed);
+            self.freed.notify_one();
+        }
+    }
+
+    /// Waits until more may be read.
+    pub(super) async fn room(&self) {
+        loop {
+            let (freed, total) = (self.freed.notified(), self.flow.room());
+            if self.flow.admits(&self.unfinished()) {
+                return;
+            }
+            tokio::select! {
+                () = freed => {}
+                () = total => {}
+            }
+        }
+    }
+
+    /// To be held while a handler has messages of it.
+    pub(super) fn handling(&self) -> TaskTrackerToken {
+        self.handling.token()
+    }
+
+    /// Stops reading and giving messages to handlers: the first step of giving the queue up.
+    pub(super) fn leave(&self) {
+        self.leaving.cancel();
+        self.handling.close();
+    }
+
+    /// Whether it is being given up.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Waits until it is being given up.
+    pub(super) async fn left(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Whether it no longer belongs to this consumer. Results of handlers do not count then: the messages come again to
+    /// the next owner.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Tells the broker how far everything is finished, unless it knows.
+    pub(super) async fn commit(&self, store: &OffsetStore) -> Result<(), Error> {
+        let mut committed = self.committed.lock().await;
+        let offset = if self.is_gone() { None } else { self.unfinished().committable() };
+        self.tell(store, &mut committed, offset).await
+    }
+
+    /// Gives the queue up: lets handlers finish until `patience` ends, and then tells the broker how far everything is
+    /// finished.
+    pub(super) async fn revoke(&self, store: &OffsetStore, patience: Instant) -> Result<(), Error> {
+        self.leave();
+        tokio::time::timeout_at(patience, self.handling.wait()).await.ok(); // what is not finished comes again
+        let mut committed = self.committed.lock().await;
+        let offset = self.forget();
+        self.tell(store, &mut committed, offset).await
+    }
+
+    /// Gives the queue up and tells nobody: what is not committed comes again to the next owner.
+    pub(super) fn abandon(&self) {
+        self.leave();
+        self.forget();
+    }
+
+    /// Gives the queue up because the broker does not have the offset to read from, and makes `offset` the group's.
+    pub(super) async fn repair(&self, store: &OffsetStore, offset: QueueOffset) -> Result<(), Error> {
+        self.leave();
+        let mut committed = self.committed.lock().await;
+        self.forget();
+        self.tell(store, &mut committed, Some(offset)).await
+    }
+
+    async fn tell(
+        &self,
+        store: &OffsetStore,
+        committed: &mut Option<QueueOffset>,
+        offset: Option<QueueOffset>,
+    ) -> Result<(), Error> {
+        if let Some(offset) = offset.filter(|_| offset != *committed) {
+            store.commit(&self.id, offset).await?;
+            *committed = Some(offset);
+        }
+        Ok(())
+    }
+
+    /// From now on handlers say nothing that counts. Returns the offset to commit.
+    fn forget(&self) -> Option<QueueOffset> {
+        self.gone.store(true, Ordering::Release);
+        let mut unfinished = self.unfinished();
+        let offset = unfinished.committable();
+        self.flow.freed(unfinished.clear());
+        offset
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, ProcessQueue> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

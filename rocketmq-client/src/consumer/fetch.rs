@@ -1,0 +1,262 @@
+//! The task of an assigned queue: finds where to begin, and then reads as long as the queue is ours.
+//!
+//! There is one such task per queue and it has at most one pull under way, so that no message is read twice and no pull
+//! gets lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocketmq_protocol::message::property;
+use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
+use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
+use tracing::{debug, info, warn};
+
+use super::assigned_queue::AssignedQueue;
+use super::dispatch::Delivery;
+use super::filter::selects;
+use super::handler::Batch;
+use super::pipeline::Pipeline;
+use super::start_offset::{Begin, QueueKind};
+use crate::deadline::Deadline;
+use crate::received_message::decode;
+use crate::route_table::BrokerChoice;
+use crate::{Error, ReceivedMessage};
+
+/// How long a broker may hold a pull until messages arrive, in milliseconds. Java: `DefaultMQPushConsumerImpl.java`.
+const SUSPEND_MS: i64 = 15_000;
+/// Limit of a pull. It must leave the broker time to answer what it held.
+const PULL_LIMIT: Duration = Duration::from_secs(30);
+/// Largest answer to ask for, in bytes. Java: `pullBatchSizeInBytes`.
+const MAX_BYTES: i32 = 256 << 10;
+/// Pause after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Pause after the broker asked for one.
+const AFTER_FLOW_CONTROL: Duration = Duration::from_millis(20);
+/// Pause after an answer that brought nothing, though the broker had not waited for messages.
+const AFTER_NOTHING: Duration = Duration::from_millis(100);
+/// Limit of a question for an offset. Java: `MQAdminImpl.java`, 6 s.
+const OFFSET_LIMIT: Duration = Duration::from_secs(6);
+/// What the previous owner of a queue gets to commit what it has handled. Java starts new pulls after this time, too:
+/// `RebalanceImpl.java`, `updateProcessQueueTableInRebalance`.
+const HAND_OVER: Duration = Duration::from_millis(500);
+/// The broker id of a master.
+const MASTER: i64 = 0;
+
+/// A queue that was given to this consumer.
+pub(super) struct Fetch {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) queue: Arc<AssignedQueue>,
+    pub(super) kind: QueueKind,
+    /// Somebody else may still be handling messages of it.
+    pub(super) handed_over: bool,
+}
+
+impl Fetch {
+    /// Reads until the queue is given up or the consumer stops.
+    pub(super) async fn run(self) {
+        let Self { pipeline, queue, .. } = &self;
+        let repaired = tokio::select! {
+            () = pipeline.stop.cancelled() => return,
+            () = queue.left() => return,
+            repaired = self.read() => repaired,
+        };
+        // From here on handlers that are late can no longer commit what they did.
+        warn!(queue = %queue.id, from = %queue.next(), to = %repaired, "offset moved: the broker does not have it");
+        if let Err(error) = queue.repair(&pipeline.store, repaired).await {
+            warn!(queue = %queue.id, %error, "moved offset not committed");
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+        pipeline.rebalance.notify_one();
+    }
+
+    /// Reads on and on. Returns the offset to begin anew with when the broker does not have the one to read on from.
+    async fn read(&self) -> QueueOffset {
+        if self.handed_over {
+            tokio::time::sleep(HAND_OVER).await;
+        }
+        let start = self.start().await;
+        debug!(queue = %self.queue.id, offset = %start, "queue taken");
+        self.queue.begin(start);
+        let source = Source::new(&self.pipeline, &self.queue);
+        let mut broker_id = MASTER;
+        let mut failing = false;
+        loop {
+            self.queue.room().await;
+            let before = self.queue.next();
+            let answer = source.pull(&self.pipeline, &self.queue, broker_id).await;
+            let taken = match answer {
+                // A replica that lags behind must not move the group.
+                Ok((ResponseCode::PULL_OFFSET_MOVED, _)) if broker_id != MASTER => {
+                    broker_id = MASTER;
+                    continue;
+                }
+                Ok((ResponseCode::PULL_OFFSET_MOVED, reply)) => return reply.next_begin_offset,
+                Ok((code, reply)) => {
+                    broker_id = reply.suggested_broker_id;
+                    self.take(&source, reply).map(|()| code)
+                }
+                Err(error) => Err(error),
+            };
+            let pause = match taken {
+                Ok(code) => {
+                    if std::mem::take(&mut failing) {
+                        info!(queue = %self.queue.id, "pulling again");
+                    }
+                    if code == ResponseCode::PULL_NOT_FOUND || self.queue.next() > before {
+                        continue;
+                    }
+                    AFTER_NOTHING
+                }
+                Err(error) if error.response_code() == Some(ResponseCode::FLOW_CONTROL) => AFTER_FLOW_CONTROL,
+                Err(error) => {
+                    self.failed(&error, std::mem::replace(&mut failing, true)).await;
+                    broker_id = MASTER;
+                    AFTER_FAILURE
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Tells once that pulling fails, and does what may help.
+    async fn failed(&self, error: &Error, again: bool) {
+        let queue = &self.queue.id;
+        if again {
+            debug!(%queue, %error, "pull failed again");
+        } else {
+            warn!(%queue, %error, "pull failed; trying on");
+        }
+        let client = &self.pipeline.client;
+        match error.response_code() {
+            // The broker has forgotten us, or has not yet heard of a new subscription.
+            Some(
+                ResponseCode::SUBSCRIPTION_NOT_EXIST
+                | ResponseCode::SUBSCRIPTION_NOT_LATEST
+                | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            ) => {
+                client.members_changed();
+                client.heartbeat().await;
+            }
+            _ if error.doubts_route() => {
+                let deadline = client.request_deadline();
+                client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Where to begin: where the group stands, or what was chosen for groups that stand nowhere. A failure to ask is
+    /// neither.
+    async fn start(&self) -> QueueOffset {
+        loop {
+            match self.try_start().await {
+                Ok(offset) => return offset,
+                Err(error) => {
+                    warn!(queue = %self.queue.id, %error, "offset to begin with not known; asking again");
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_start(&self) -> Result<QueueOffset, Error> {
+        let Self { pipeline, queue, kind, .. } = self;
+        if let Some(stored) = pipeline.store.stored(&queue.id).await? {
+            return Ok(stored);
+        }
+        let deadline = Deadline::after(OFFSET_LIMIT);
+        match pipeline.settings.from.begin(*kind) {
+            Begin::Min => pipeline.client.min_offset(&queue.id, deadline).await,
+            Begin::Max => pipeline.client.max_offset(&queue.id, deadline).await,
+            Begin::Time(ms) => pipeline.client.offset_at(&queue.id, ms, deadline).await,
+        }
+    }
+
+    /// Hands the messages of an answer to the workers. What follows a message that cannot be read is left for the next
+    /// pull, and so is that message.
+    fn take(&self, source: &Source, reply: PullReply) -> Result<(), Error> {
+        let Self { pipeline, queue, .. } = self;
+        let mut next = queue.next();
+        let mut failure = None;
+        let mut wanted = Vec::new();
+        for message in decode(reply.messages.into_bytes()) {
+            match message {
+                Ok(message) => {
+                    next = message.queue_offset.plus(1);
+                    if selects(&queue.subscription, message.properties.get(property::TAGS)) {
+                        let (offset, bytes) = (message.queue_offset, message.body.len());
+                        wanted.push((offset, bytes, ReceivedMessage::new(message, &source.broker)));
+                    }
+                }
+                Err(source) => {
+                    let (queue, offset) = (queue.id.to_string(), next.get());
+                    failure = Some(Error::Undecodable { queue, offset, source });
+                    break;
+                }
+            }
+        }
+        if failure.is_none() {
+            next = reply.next_begin_offset;
+        }
+        let mut ready = Vec::with_capacity(wanted.len());
+        queue.put(wanted, next, |message| ready.push(message));
+        let mut deliveries = Vec::with_capacity(ready.len().div_ceil(pipeline.settings.batch));
+        while !ready.is_empty() {
+            let batch: Arc<[_]> = ready.drain(..pipeline.settings.batch.min(ready.len())).collect();
+            deliveries.push(Delivery { queue: Arc::clone(queue), messages: Batch::new(batch) });
+        }
+        pipeline.dispatcher.push(deliveries);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// What the pulls of one queue have in common.
+struct Source {
+    broker: ByteString,
+    request: PullMessage,
+}
+
+impl Source {
+    fn new(pipeline: &Pipeline, queue: &AssignedQueue) -> Self {
+        let request = PullMessage {
+            consumer_group: pipeline.group.clone(),
+            topic: queue.id.topic.as_str().into(),
+            queue_id: queue.id.queue_id,
+            queue_offset: QueueOffset::ZERO,
+            max_messages: pipeline.settings.pull,
+            sys_flag: 0,
+            commit_offset: QueueOffset::ZERO,
+            suspend_timeout_ms: SUSPEND_MS,
+            subscription: None,
+            subscription_version: queue.subscription.sub_version,
+            expression_type: Some(queue.subscription.expression_type.name().into()),
+            max_bytes: Some(MAX_BYTES),
+        };
+        Self { broker: queue.id.broker_name.as_str().into(), request }
+    }
+
+    async fn pull(
+        &self,
+        pipeline: &Pipeline,
+        queue: &AssignedQueue,
+        broker_id: i64,
+    ) -> Result<(ResponseCode, PullReply), Error> {
+        let deadline = Deadline::after(PULL_LIMIT);
+        let choice = BrokerChoice::Id(broker_id);
+        let connection =
+            pipeline.client.broker(&queue.id.topic, &queue.id.broker_name, choice, deadline).await?;
+        let mut flag = PullFlag::SUSPEND;
+        // Only what no commit of ours can overtake, and only to the master, which keeps offsets.
+        let settled = queue.settled().filter(|offset| broker_id == MASTER && *offset > QueueOffset::ZERO);
+        if settled.is_some() {
+            flag = flag.with(PullFlag::COMMIT_OFFSET);
+        }
+        let request = PullMessage {
+            queue_offset: queue.next(),
+            sys_flag: flag.get(),
+            commit_offset: settled.unwrap_or_default(),
+            ..self.request.clone()
+        };
+        Ok(connection.call_coded(&request, deadline.left()).await?)
+    }
+}

@@ -1,0 +1,29 @@
+//! Consumers. One pipeline serves them all: assignment → fetch → process queue → handler → offset commit.
+
+mod allocate;
+mod assigned_queue;
+mod assignment;
+mod dispatch;
+#[cfg(test)]
+mod fake_cluster;
+mod fetch;
+mod filter;
+mod flow_control;
+mod handler;
+mod offset_store;
+mod pipeline;
+mod process_queue;
+mod pull;
+mod push;
+#[cfg(test)]
+mod push_tests;
+mod rebalance;
+mod start_offset;
+mod worker;
+
+pub use allocate::{AllocateStrategy, Averagely, AveragelyByCircle};
+pub use filter::Filter;
+pub use handler::{Ack, Batch, HandlerError, MessageListener};
+pub use pull::{PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest};
+pub use push::{PushConsumer, PushConsumerBuilder};
+pub use start_offset::ConsumeFrom;

@@ -1,0 +1,101 @@
+//! [`OffsetStore`]: a group's offsets, kept by the brokers. "No offset" is `None`, "could not ask" an error.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocketmq_protocol::QueueOffset;
+use rocketmq_protocol::body::MessageQueue;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::assigned_queue::AssignedQueue;
+use crate::deadline::Deadline;
+use crate::{Client, Error};
+
+/// Limit of one question or commit. Java: `OffsetStore`, 5 s.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What handlers get to finish when their queue is given up. The next owner waits longer than this before it asks where
+/// to begin, so that what they finish does not come again.
+const HANDLERS_MAY_FINISH: Duration = Duration::from_millis(200);
+
+/// The offsets of a group.
+pub(super) struct OffsetStore {
+    client: Client,
+    group: String,
+}
+
+/// When a queue is told to commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// It stays ours.
+    Progress,
+    /// It is given up.
+    Revoke,
+}
+
+impl OffsetStore {
+    pub(super) fn new(client: Client, group: String) -> Self {
+        Self { client, group }
+    }
+
+    /// Where the group stands in `queue`; `None` when it has not been there.
+    pub(super) async fn stored(&self, queue: &MessageQueue) -> Result<Option<QueueOffset>, Error> {
+        self.client.stored_offset(&self.group, queue, Deadline::after(LIMIT)).await
+    }
+
+    /// Makes `offset` the group's, and returns when the broker has it.
+    pub(super) async fn commit(&self, queue: &MessageQueue, offset: QueueOffset) -> Result<(), Error> {
+        self.client.store_offset(&self.group, queue, offset, Deadline::after(LIMIT)).await
+    }
+}
+
+/// Commits the progress of `queues`, at every broker at the same time. A broker that fails is not asked for its other
+/// queues: what they have to say stays with them.
+///
+/// # Errors
+/// The first failure. All other brokers have been told.
+pub(super) async fn commit_all(
+    store: &Arc<OffsetStore>,
+    queues: Vec<Arc<AssignedQueue>>,
+    occasion: Occasion,
+) -> Result<(), Error> {
+    if occasion == Occasion::Revoke {
+        queues.iter().for_each(|queue| queue.leave());
+    }
+    let patience = Instant::now() + HANDLERS_MAY_FINISH;
+    let mut by_broker: BTreeMap<String, Vec<Arc<AssignedQueue>>> = BTreeMap::new();
+    for queue in queues {
+        by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
+    }
+    let mut brokers = JoinSet::new();
+    for (broker, queues) in by_broker {
+        let store = Arc::clone(store);
+        brokers.spawn(async move {
+            let mut failure = None;
+            for queue in queues {
+                let told = match (occasion, &failure) {
+                    (Occasion::Progress, None) => queue.commit(&store).await,
+                    (Occasion::Progress, Some(_)) => break,
+                    (Occasion::Revoke, None) => queue.revoke(&store, patience).await,
+                    (Occasion::Revoke, Some(_)) => {
+                        queue.abandon();
+                        continue;
+                    }
+                };
+                if let Err(error) = told {
+                    warn!(broker, queue = %queue.id, %error, "offset not committed");
+                    failure = Some(error);
+                }
+            }
+            failure
+        });
+    }
+    let mut failure = None;
+    while let Some(ended) = brokers.join_next().await {
+        failure = failure.or(ended.ok().flatten()); // they do not panic
+    }
+    failure.map_or(Ok(()), Err)
+}

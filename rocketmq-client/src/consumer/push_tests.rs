@@ -1,0 +1,460 @@
+//! Push consumers against a [`FakeCluster`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rocketmq_protocol::message::{Properties, SysFlag, property};
+use rocketmq_protocol::{QueueOffset, RequestCode, ResponseCode};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::assigned_queue::AssignedQueue;
+use super::fake_cluster::FakeCluster;
+use super::offset_store::OffsetStore;
+use super::*;
+use crate::{Client, Error, ReceivedMessage};
+
+const TOPIC: &str = "T";
+const GROUP: &str = "g";
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a handler got.
+type Handled = mpsc::UnboundedReceiver<ReceivedMessage>;
+
+/// A consumer that starts with the oldest message, and whose handler says `outcome` of every batch.
+fn consumer<F>(cluster: &FakeCluster, outcome: F) -> (PushConsumerBuilder, Handled)
+where
+    F: Fn(&Batch) -> Result<Ack, HandlerError> + Send + Sync + 'static,
+{
+    let (got, handled) = mpsc::unbounded_channel();
+    let builder = PushConsumer::builder(GROUP)
+        .name_servers([cluster.addr()])
+        .subscribe(TOPIC, Filter::All)
+        .from(ConsumeFrom::Earliest)
+        .handler(move |batch| {
+            batch.iter().for_each(|message| drop(got.send(message.clone())));
+            std::future::ready(outcome(&batch))
+        });
+    (builder, handled)
+}
+
+/// Keeps handlers from going on.
+struct Gate {
+    begun: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { begun: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
+    }
+}
+
+impl Gate {
+    fn consumer(&self, cluster: &FakeCluster) -> PushConsumerBuilder {
+        let (begun, open) = (Arc::clone(&self.begun), Arc::clone(&self.open));
+        PushConsumer::builder(GROUP)
+            .name_servers([cluster.addr()])
+            .subscribe(TOPIC, Filter::All)
+            .from(ConsumeFrom::Earliest)
+            .handler(move |_| {
+                let (begun, open) = (Arc::clone(&begun), Arc::clone(&open));
+                async move {
+                    begun.add_permits(1);
+                    open.acquire().await?.forget();
+                    Ok(Ack::All)
+                }
+            })
+    }
+
+    /// Waits until another handler has begun.
+    async fn begun(&self) {
+        let begun = tokio::time::timeout(Duration::from_secs(10), self.begun.acquire()).await;
+        begun.expect("a handler within 10 s").unwrap().forget();
+    }
+
+    fn open(&self) {
+        self.open.add_permits(1000);
+    }
+}
+
+async fn cluster(queues: usize) -> FakeCluster {
+    let cluster = FakeCluster::start().await;
+    cluster.create_topic(TOPIC, queues);
+    cluster
+}
+
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await
+}
+
+async fn next(handled: &mut Handled) -> ReceivedMessage {
+    let next = tokio::time::timeout(Duration::from_secs(10), handled.recv()).await;
+    next.expect("a message within 10 s").expect("a consumer that lives")
+}
+
+async fn next_body(handled: &mut Handled) -> String {
+    String::from_utf8(next(handled).await.body().unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn the_first_message_comes_at_once_and_the_brokers_know_the_group_before() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "hello");
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let began = std::time::Instant::now();
+    let consumer = builder.start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "hello");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    {
+        let seen = cluster.see();
+        let place = |code| seen.requests.iter().position(|seen| *seen == code).unwrap();
+        assert!(place(RequestCode::HEART_BEAT) < place(RequestCode::GET_CONSUMER_LIST_BY_GROUP));
+        let group = &seen.heartbeats[0].consumer_data_set[0];
+        let topics: Vec<_> = group.subscription_data_set.iter().map(|data| &*data.topic).collect();
+        assert_eq!((&*group.group_name, topics), (GROUP, vec!["%RETRY%g", TOPIC]));
+    }
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(1));
+    assert!(cluster.see().members.is_empty(), "it has left the group");
+}
+
+#[tokio::test]
+async fn messages_that_failed_are_sent_back_and_only_then_passed() {
+    let cluster = cluster(1).await;
+    for body in ["good", "bad", "worse", "dead"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    let (builder, mut handled) = consumer(&cluster, |batch| match &batch[0].body()?[..] {
+        b"good" => Ok(Ack::All),
+        b"bad" => Err("cannot".into()),
+        b"worse" => panic!("gives up"),
+        _ => Ok(Ack::DeadLetter),
+    });
+    let consumer = builder.concurrency(1).start().await.unwrap();
+    for body in ["good", "bad", "worse", "dead"] {
+        assert_eq!(next_body(&mut handled).await, body);
+    }
+    cluster.until("the send-backs", |seen| seen.sent_back.len() == 3).await;
+    consumer.shutdown(GRACE).await.unwrap();
+    let seen = cluster.see();
+    let sent_back: Vec<_> =
+        seen.sent_back.iter().map(|back| (back.position.get(), back.delay_level)).collect();
+    assert_eq!(sent_back, [(1000, 0), (2000, 0), (3000, -1)]);
+    assert_eq!((&*seen.sent_back[0].group, seen.sent_back[0].origin_topic.as_deref()), (GROUP, Some(TOPIC)));
+    assert_eq!(seen.offset(TOPIC, 0), Some(4));
+}
+
+#[tokio::test]
+async fn of_a_batch_the_first_messages_can_be_done_and_the_others_not() {
+    let cluster = cluster(1).await;
+    for body in ["a", "b", "c"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::First(1)));
+    let consumer = builder.batch_size(3).start().await.unwrap();
+    for body in ["a", "b", "c"] {
+        assert_eq!(next_body(&mut handled).await, body);
+    }
+    consumer.shutdown(GRACE).await.unwrap();
+    let seen = cluster.see();
+    let positions: Vec<_> = seen.sent_back.iter().map(|back| back.position.get()).collect();
+    assert_eq!((positions, seen.offset(TOPIC, 0)), (vec![1000, 2000], Some(3)));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_sent_back_stays_and_is_handled_again() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "a");
+    cluster.put(TOPIC, 0, "b");
+    cluster.refuse(RequestCode::CONSUMER_SEND_MSG_BACK, ResponseCode::SYSTEM_ERROR);
+    let (builder, mut handled) =
+        consumer(&cluster, |batch| Ok(if &batch[0].body()?[..] == b"a" { Ack::Retry } else { Ack::All }));
+    let consumer = builder.concurrency(1).start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "a");
+    assert_eq!(next_body(&mut handled).await, "b");
+    assert_eq!(cluster.see().offset(TOPIC, 0), None, "a is not safe yet");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    assert_eq!(next_body(&mut handled).await, "a");
+    cluster.until("the send-back", |seen| seen.sent_back.len() == 1).await;
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(2));
+}
+
+#[tokio::test]
+async fn an_offset_that_cannot_be_asked_for_is_not_taken_for_none() {
+    let cluster = cluster(1).await;
+    for body in ["0", "1", "2"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    cluster.see().offsets.insert((TOPIC.to_owned(), 0), 2);
+    cluster.refuse(RequestCode::QUERY_CONSUMER_OFFSET, ResponseCode::SYSTEM_ERROR);
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "2");
+    consumer.shutdown(GRACE).await.unwrap();
+    let seen = cluster.see();
+    assert_eq!((seen.offset(TOPIC, 0), seen.count(RequestCode::GET_MIN_OFFSET)), (Some(3), 0));
+}
+
+#[tokio::test]
+async fn queues_stay_when_the_members_cannot_be_asked_or_do_not_include_us() {
+    let cluster = cluster(2).await;
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    cluster.put(TOPIC, 0, "before");
+    assert_eq!(next_body(&mut handled).await, "before");
+
+    let asked = |seen: &super::fake_cluster::Seen| seen.count(RequestCode::GET_CONSUMER_LIST_BY_GROUP);
+    let before = asked(&cluster.see());
+    cluster.refuse(RequestCode::GET_CONSUMER_LIST_BY_GROUP, ResponseCode::SYSTEM_ERROR);
+    cluster.notify(GROUP).await;
+    cluster.until("a pass that fails", |seen| asked(seen) > before).await;
+
+    let heartbeats = {
+        let mut seen = cluster.see();
+        seen.members = ["somebody else".to_owned()].into();
+        seen.heartbeats.len()
+    };
+    cluster.notify(GROUP).await;
+    cluster.until("a heartbeat", |seen| seen.heartbeats.len() > heartbeats).await;
+
+    cluster.put(TOPIC, 1, "after");
+    assert_eq!(next_body(&mut handled).await, "after");
+    assert_eq!(cluster.see().count(RequestCode::QUERY_CONSUMER_OFFSET), 2, "no queue was taken twice");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_moves_to_another_member_is_committed_first() {
+    let cluster = cluster(2).await;
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    cluster.put(TOPIC, 0, "a");
+    cluster.put(TOPIC, 1, "b");
+    next(&mut handled).await;
+    next(&mut handled).await;
+    cluster.see().members.insert("~ sorts behind every address".to_owned());
+    cluster.notify(GROUP).await;
+    cluster.until("the commit of queue 1", |seen| seen.count(RequestCode::UPDATE_CONSUMER_OFFSET) == 1).await;
+    assert_eq!(cluster.see().offset(TOPIC, 1), Some(1));
+    cluster.put(TOPIC, 1, "not ours");
+    cluster.put(TOPIC, 0, "ours");
+    assert_eq!(next_body(&mut handled).await, "ours");
+    consumer.shutdown(GRACE).await.unwrap();
+    assert!(handled.recv().await.is_none());
+    let seen = cluster.see();
+    assert_eq!((seen.offset(TOPIC, 0), seen.offset(TOPIC, 1)), (Some(2), Some(1)));
+}
+
+#[tokio::test]
+async fn a_queue_that_is_given_up_lets_its_handlers_finish_first() {
+    let cluster = cluster(1).await;
+    let client = Client::builder().name_servers([cluster.addr()]).start().await.unwrap();
+    let store = OffsetStore::new(client, GROUP.to_owned());
+    let subscription = Arc::new(Filter::All.subscription(TOPIC, 0).unwrap());
+    let id = rocketmq_protocol::body::MessageQueue::new(TOPIC, super::fake_cluster::BROKER, 0);
+    let queue = AssignedQueue::new(id, subscription, Arc::default());
+    queue.put([(QueueOffset::ZERO, 1, ()), (QueueOffset::new(1), 1, ())], QueueOffset::new(2), |()| {});
+    let handling = queue.handling();
+    let mut revoking = std::pin::pin!(queue.revoke(&store, tokio::time::Instant::now() + GRACE));
+    assert!(poll_once(revoking.as_mut()).await.is_pending());
+    assert!(queue.is_leaving() && !queue.is_gone());
+    queue.finish([QueueOffset::ZERO]);
+    drop(handling);
+    revoking.await.unwrap();
+    assert!(queue.is_gone());
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(1));
+}
+
+#[tokio::test]
+async fn an_offset_that_the_broker_does_not_have_is_replaced_and_late_handlers_cannot_undo_it() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "lost");
+    let gate = Gate::default();
+    let consumer = gate.consumer(&cluster).start().await.unwrap();
+    gate.begun().await;
+    cluster.cut(TOPIC, 0, 50);
+    cluster.put(TOPIC, 0, "oldest");
+    gate.begun().await;
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(50));
+    gate.open();
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(51));
+}
+
+#[tokio::test]
+async fn shutdown_waits_for_running_handlers_and_leaves_the_rest_to_others() {
+    let cluster = cluster(1).await;
+    for body in ["a", "b", "c", "d"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    let gate = Gate::default();
+    let consumer = gate.consumer(&cluster).concurrency(2).start().await.unwrap();
+    gate.begun().await;
+    gate.begun().await;
+    let stopping = consumer.shutdown(GRACE);
+    tokio::pin!(stopping);
+    assert!(poll_once(stopping.as_mut()).await.is_pending());
+    gate.open();
+    stopping.await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(2), "a and b are done, c and d are not");
+}
+
+#[tokio::test]
+async fn a_handler_that_takes_longer_than_the_grace_is_cut_off_and_its_message_not_passed() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "a");
+    let gate = Gate::default();
+    let consumer = gate.consumer(&cluster).start().await.unwrap();
+    gate.begun().await;
+    let error = consumer.shutdown(Duration::from_millis(20)).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(0));
+    assert!(cluster.see().members.is_empty());
+    assert_eq!(Arc::strong_count(&gate.open), 1, "the handler is gone");
+}
+
+#[tokio::test]
+async fn a_dropped_consumer_leaves_no_task() {
+    let cluster = cluster(4).await;
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    cluster.put(TOPIC, 0, "a");
+    next(&mut handled).await;
+    drop(consumer);
+    // The handler goes with the last task.
+    let ended = tokio::time::timeout(Duration::from_secs(10), handled.recv()).await;
+    assert!(ended.expect("tasks end").is_none());
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_decompressed_reaches_the_handler_as_an_error() {
+    let cluster = cluster(1).await;
+    cluster.put_with(TOPIC, 0, "no zlib", SysFlag::COMPRESSED, Properties::builder());
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    assert!(next(&mut handled).await.body().is_err());
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tag_that_shares_the_hash_of_a_wanted_one_is_passed_but_not_handled() {
+    let cluster = cluster(1).await;
+    for tag in ["BB", "Aa", "BB"] {
+        let properties = Properties::builder().set(property::TAGS, tag);
+        cluster.put_with(TOPIC, 0, tag, SysFlag::NONE, properties);
+    }
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.subscribe(TOPIC, Filter::tags(["Aa"])).start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "Aa");
+    consumer.shutdown(GRACE).await.unwrap();
+    assert!(handled.recv().await.is_none());
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(3));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_has_its_own_topic() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("%RETRY%g", 1);
+    let properties = Properties::builder().set(property::RETRY_TOPIC, TOPIC);
+    cluster.put_with("%RETRY%g", 0, "again", SysFlag::NONE, properties);
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    let message = next(&mut handled).await;
+    assert_eq!((message.topic(), &*message.queue().topic), (TOPIC, "%RETRY%g"));
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset("%RETRY%g", 0), Some(1));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_not_read_on_until_something_is_finished() {
+    let cluster = cluster(1).await;
+    for _ in 0..10 {
+        cluster.put(TOPIC, 0, "x");
+    }
+    let gate = Gate::default();
+    let builder = gate.consumer(&cluster).pull_batch_size(2).queue_limit(4, 1 << 20);
+    let consumer = builder.start().await.unwrap();
+    for _ in 0..4 {
+        gate.begun().await;
+    }
+    assert_eq!(cluster.see().pulled[&(TOPIC.to_owned(), 0)], 2, "two pulls of two messages");
+    gate.open();
+    for _ in 4..10 {
+        gate.begun().await;
+    }
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(10));
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_is_tried_again() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "a");
+    cluster.refuse(RequestCode::PULL_MESSAGE, ResponseCode::FLOW_CONTROL);
+    cluster.refuse(RequestCode::PULL_MESSAGE, ResponseCode::SUBSCRIPTION_NOT_EXIST);
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "a");
+    assert!(cluster.see().heartbeats.len() > 1, "the broker was told who we are");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_appears_later_is_read_from_its_beginning() {
+    let cluster = FakeCluster::start().await;
+    cluster.create_topic("other", 1);
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.from(ConsumeFrom::Latest).subscribe("other", "*").start().await.unwrap();
+    cluster.until("a question for the topic", |seen| seen.count(RequestCode::PULL_MESSAGE) == 1).await;
+    cluster.create_topic(TOPIC, 1);
+    cluster.put(TOPIC, 0, "first");
+    assert_eq!(next_body(&mut handled).await, "first");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_group_that_wants_the_latest_skips_what_is_there() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "old");
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.from(ConsumeFrom::Latest).start().await.unwrap();
+    cluster.until("a pull", |seen| seen.pulled.get(&(TOPIC.to_owned(), 0)) == Some(&1)).await;
+    cluster.put(TOPIC, 0, "new");
+    assert_eq!(next_body(&mut handled).await, "new");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_at_the_start() {
+    let cluster = cluster(1).await;
+    let client = Client::builder().name_servers([cluster.addr()]).start().await.unwrap();
+    let build = || consumer(&cluster, |_| Ok(Ack::All)).0.client(&client);
+    let refused = [
+        PushConsumer::builder(GROUP).client(&client).subscribe(TOPIC, "*"),
+        build().concurrency(0),
+        build().batch_size(1025),
+        build().pull_batch_size(0),
+        build().queue_limit(0, 1),
+        build().max_span(0),
+        build().subscribe("other", Filter::tags([" "])),
+        PushConsumer::builder(GROUP).client(&client).handler(|_| async { Ok(Ack::All) }),
+    ];
+    for builder in refused {
+        let error = builder.start().await.err().expect("an error");
+        assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
+    }
+    assert!(matches!(build().subscribe("no topic", "*").start().await, Err(Error::Name(_))));
+    let sql = build().subscribe(TOPIC, Filter::sql("a >> 1")).start().await.err().expect("an error");
+    assert_eq!(sql.response_code(), Some(ResponseCode::SUBSCRIPTION_PARSE_FAILED));
+    let first = build().start().await.unwrap();
+    assert!(matches!(build().start().await, Err(Error::GroupTaken { .. })));
+    first.shutdown(GRACE).await.unwrap();
+    build().start().await.unwrap().shutdown(GRACE).await.unwrap();
+    client.shutdown().await;
+}

@@ -1,0 +1,171 @@
+//! [`Rebalance`]: keeps the assignment in step with the members of the group and the queues of its topics.
+//!
+//! A pass asks a broker for the members, computes the own share and gives up and takes queues accordingly. It happens at
+//! once at the start, when a broker tells that members came or went, and every 20 seconds. What could not be asked is not
+//! taken for an empty answer: then everything stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocketmq_protocol::body::{MessageQueue, SubscriptionData};
+use rocketmq_protocol::name::RETRY_PREFIX;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::allocate::AllocateStrategy;
+use super::assigned_queue::AssignedQueue;
+use super::assignment::Assignment;
+use super::fetch::Fetch;
+use super::offset_store::{Occasion, commit_all};
+use super::pipeline::Pipeline;
+use super::start_offset::QueueKind;
+use crate::Error;
+
+/// Time between passes when nothing happens. Java: `RebalanceService.java`.
+const INTERVAL: Duration = Duration::from_secs(20);
+/// Time to the next pass after one that could not ask everything; doubled up to [`INTERVAL`] when it repeats.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Shortest time between passes: many wake-ups, as when a whole group restarts, become one.
+const SHORTEST: Duration = Duration::from_millis(250);
+
+/// Keeps the assignment in step.
+pub(super) struct Rebalance {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) assignment: Arc<Assignment>,
+    pub(super) subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
+    pub(super) strategy: Box<dyn AllocateStrategy>,
+    /// The queues of each topic when the consumer first saw it.
+    pub(super) first_seen: BTreeMap<String, BTreeSet<MessageQueue>>,
+}
+
+/// What belongs to this consumer of one topic.
+struct Share {
+    queues: BTreeSet<MessageQueue>,
+    /// The group has other members, who may have had these queues until now.
+    in_company: bool,
+}
+
+/// Why nothing is known about the share of a topic.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(transparent)]
+    Error(#[from] Error),
+    #[error("the broker does not list this client in its group yet")]
+    NotListed,
+}
+
+impl Rebalance {
+    /// Makes passes until the consumer stops.
+    pub(super) async fn run(mut self) {
+        let pipeline = Arc::clone(&self.pipeline);
+        let mut retry = AFTER_FAILURE;
+        loop {
+            let began = Instant::now();
+            let pause = match self.pass().await {
+                true => INTERVAL,
+                false => retry,
+            };
+            retry = if pause == INTERVAL { AFTER_FAILURE } else { (retry * 2).min(INTERVAL) };
+            let woken = async {
+                tokio::time::timeout(pause, pipeline.rebalance.notified()).await.ok();
+                tokio::time::sleep_until(began + SHORTEST).await;
+            };
+            if pipeline.stop.run_until_cancelled(woken).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether everything could be asked.
+    async fn pass(&mut self) -> bool {
+        let mut balanced = true;
+        for (topic, subscription) in self.subscriptions.clone() {
+            // Asking may be cut short; giving up queues may not.
+            let stop = self.pipeline.stop.clone();
+            match stop.run_until_cancelled(self.share(&topic)).await {
+                None => return true,
+                Some(Ok(share)) => self.apply(&subscription, share).await,
+                Some(Err(error)) => {
+                    debug!(topic, %error, "not rebalanced");
+                    balanced = false;
+                }
+            }
+        }
+        balanced
+    }
+
+    async fn share(&mut self, topic: &str) -> Result<Share, Unknown> {
+        let Pipeline { client, group, .. } = &*self.pipeline;
+        let queues = match client.subscribe_queues(topic, client.request_deadline()).await {
+            Ok(queues) => queues,
+            Err(error) => {
+                if matches!(error, Error::TopicNotFound { .. }) {
+                    self.first_seen.entry(topic.to_owned()).or_default();
+                }
+                return Err(error.into());
+            }
+        };
+        if queues.is_empty() {
+            return Err(Error::NoQueue { topic: topic.to_owned(), wanted: "read" }.into());
+        }
+        if !self.first_seen.contains_key(topic) {
+            self.first_seen.insert(topic.to_owned(), queues.iter().cloned().collect());
+        }
+        let mut members = client.consumer_ids(group, topic, client.request_deadline()).await?;
+        members.sort();
+        members.dedup();
+        let me = client.id();
+        if !members.iter().any(|member| member == me) {
+            // It has lost our heartbeat, or not yet got it. An empty share would make us drop everything.
+            client.members_changed();
+            client.heartbeat().await;
+            return Err(Unknown::NotListed);
+        }
+        let in_company = members.len() > 1;
+        let queues = self.strategy.allocate(me, &queues, &members).into_iter().collect();
+        Ok(Share { queues, in_company })
+    }
+
+    async fn apply(&self, subscription: &Arc<SubscriptionData>, share: Share) {
+        let topic = &*subscription.topic;
+        let (given_up, taken) = self.assignment.difference(topic, &share.queues);
+        if given_up.is_empty() && taken.is_empty() {
+            return;
+        }
+        info!(
+            topic,
+            given_up = given_up.len(),
+            taken = taken.len(),
+            all = share.queues.len(),
+            "queues assigned"
+        );
+        // The next owner begins where we say; until we have, none of these queues can come back to us.
+        if let Err(error) = commit_all(&self.pipeline.store, given_up.clone(), Occasion::Revoke).await {
+            warn!(topic, %error, "queues given up without a commit: some messages will come again");
+        }
+        self.assignment.remove(&given_up);
+        for id in taken {
+            let kind = self.kind(&id);
+            let queue = AssignedQueue::new(id, Arc::clone(subscription), Arc::clone(&self.pipeline.flow));
+            let queue = Arc::new(queue);
+            let fetch = Fetch {
+                pipeline: Arc::clone(&self.pipeline),
+                queue: Arc::clone(&queue),
+                kind,
+                handed_over: share.in_company,
+            };
+            self.assignment.add(queue, self.pipeline.tasks.spawn(fetch.run()));
+        }
+    }
+
+    fn kind(&self, queue: &MessageQueue) -> QueueKind {
+        if queue.topic.starts_with(RETRY_PREFIX) {
+            QueueKind::Retry
+        } else if self.first_seen.get(&queue.topic).is_some_and(|queues| queues.contains(queue)) {
+            QueueKind::Known
+        } else {
+            QueueKind::Appeared
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Workers: each takes a delivery, lets the handler have it, and sees to it that every message is finished.
+//!
+//! A message that failed is finished when its broker has stored it for another try. Where that fails, it stays and is
+//! handled again a little later: it is never dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::dispatch::Delivery;
+use super::handler::{Ack, Batch, HandlerError, consume};
+use super::pipeline::Pipeline;
+use crate::ReceivedMessage;
+
+/// How long a message that could not be sent back waits. Java: `ConsumeMessageConcurrentlyService.java`.
+const HANDLE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What is left to do with a handled batch.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    /// So many messages from the front are done.
+    done: usize,
+    /// The delay level for the others.
+    delay_level: i32,
+}
+
+impl Verdict {
+    fn of(outcome: Result<Ack, HandlerError>, batch: usize) -> Result<Self, HandlerError> {
+        let (done, delay_level) = match outcome? {
+            Ack::All => (batch, 0),
+            Ack::First(done) => (done.min(batch), 0),
+            Ack::Retry => (0, 0),
+            Ack::RetryAfter(level) => (0, i32::from(level)),
+            Ack::DeadLetter => (0, -1),
+        };
+        Ok(Self { done, delay_level })
+    }
+}
+
+/// Handles deliveries until the dispatcher is closed.
+pub(super) async fn work(pipeline: Arc<Pipeline>) {
+    while let Some(delivery) = pipeline.dispatcher.next().await {
+        handle(&pipeline, delivery).await;
+    }
+}
+
+async fn handle(pipeline: &Arc<Pipeline>, delivery: Delivery) {
+    let Delivery { queue, messages } = delivery;
+    let _handling = queue.handling();
+    let outcome = consume(&*pipeline.listener, messages.clone()).await;
+    if queue.is_gone() {
+        debug!(queue = %queue.id, "outcome ignored: the queue has moved on, and the messages with it");
+        return;
+    }
+    let verdict = Verdict::of(outcome, messages.len()).unwrap_or_else(|error| {
+        let offset = messages.first().map_or(-1, |first| first.queue_offset().get());
+        warn!(queue = %queue.id, offset, messages = messages.len(), %error, "handler failed");
+        Verdict { done: 0, delay_level: 0 }
+    });
+    let (done, failed) = messages.split_at(verdict.done);
+    queue.finish(done.iter().map(ReceivedMessage::queue_offset));
+    let mut kept = Vec::new();
+    for message in failed {
+        match pipeline.send_back(&queue.id, message, verdict.delay_level).await {
+            Ok(()) => queue.finish([message.queue_offset()]),
+            Err(error) => {
+                let offset = message.queue_offset();
+                warn!(queue = %queue.id, %offset, %error, again_in = ?HANDLE_AGAIN_AFTER, "message not sent back");
+                kept.push(message.clone());
+            }
+        }
+    }
+    if !kept.is_empty() {
+        let again = Delivery { queue, messages: Batch::new(kept) };
+        pipeline.tasks.spawn(deliver_later(Arc::clone(pipeline), again));
+    }
+}
+
+async fn deliver_later(pipeline: Arc<Pipeline>, delivery: Delivery) {
+    tokio::select! {
+        () = tokio::time::sleep(HANDLE_AGAIN_AFTER) => pipeline.dispatcher.push([delivery]),
+        () = delivery.queue.left() => {}
+        () = pipeline.stop.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_handler_says_decides_what_comes_again() {
+        let verdict = |ack| Verdict::of(Ok(ack), 3).unwrap();
+        assert_eq!(verdict(Ack::All), Verdict { done: 3, delay_level: 0 });
+        assert_eq!(verdict(Ack::First(2)), Verdict { done: 2, delay_level: 0 });
+        assert_eq!(verdict(Ack::First(9)), Verdict { done: 3, delay_level: 0 });
+        assert_eq!(verdict(Ack::Retry), Verdict { done: 0, delay_level: 0 });
+        assert_eq!(verdict(Ack::RetryAfter(5)), Verdict { done: 0, delay_level: 5 });
+        assert_eq!(verdict(Ack::DeadLetter), Verdict { done: 0, delay_level: -1 });
+        assert!(Verdict::of(Err("no".into()), 3).is_err());
+    }
+}

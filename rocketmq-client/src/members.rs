@@ -1,0 +1,104 @@
+//! [`Members`]: the producers and consumers of a client, as brokers get to know them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rocketmq_protocol::body::{ConsumerData, HeartbeatData, ProducerData};
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::heartbeat::Role;
+
+/// A consumer that joins a client.
+pub(crate) struct ConsumerRegistration {
+    pub(crate) group: String,
+    /// What heartbeats say about it, asked for each time. It must not own a `Client`: that one owns it.
+    pub(crate) heartbeat: Box<dyn Fn() -> ConsumerData + Send + Sync>,
+    /// Woken when members of the group come or go; wake-ups meanwhile become one.
+    pub(crate) rebalance: Arc<Notify>,
+}
+
+/// The groups that a client is in.
+#[derive(Default)]
+pub(crate) struct Members {
+    /// Held to look up or change, never while waiting.
+    groups: Mutex<Groups>,
+}
+
+#[derive(Default)]
+struct Groups {
+    producers: BTreeSet<String>,
+    consumers: BTreeMap<String, ConsumerRegistration>,
+}
+
+impl Members {
+    pub(crate) fn add_producer(&self, client_id: &str, group: &str) -> Result<(), Error> {
+        if self.groups().producers.insert(group.to_owned()) {
+            return Ok(());
+        }
+        Err(Error::GroupTaken { role: "producer", group: group.to_owned(), client_id: client_id.to_owned() })
+    }
+
+    pub(crate) fn add_consumer(&self, client_id: &str, consumer: ConsumerRegistration) -> Result<(), Error> {
+        let mut groups = self.groups();
+        let group = consumer.group.clone();
+        if groups.consumers.contains_key(&group) {
+            return Err(Error::GroupTaken { role: "consumer", group, client_id: client_id.to_owned() });
+        }
+        groups.consumers.insert(group, consumer);
+        Ok(())
+    }
+
+    /// Whether the group was there.
+    pub(crate) fn remove(&self, role: Role, group: &str) -> bool {
+        let mut groups = self.groups();
+        match role {
+            Role::Producer => groups.producers.remove(group),
+            Role::Consumer => groups.consumers.remove(group).is_some(),
+        }
+    }
+
+    /// Removes every group.
+    pub(crate) fn take_all(&self) -> Vec<(Role, String)> {
+        let Groups { producers, consumers } = std::mem::take(&mut *self.groups());
+        let consumers = consumers.into_keys().map(|group| (Role::Consumer, group));
+        producers.into_iter().map(|group| (Role::Producer, group)).chain(consumers).collect()
+    }
+
+    pub(crate) fn has_consumers(&self) -> bool {
+        !self.groups().consumers.is_empty()
+    }
+
+    /// Wakes the consumer of `group`, if there is one.
+    pub(crate) fn wake(&self, group: &str) {
+        if let Some(consumer) = self.groups().consumers.get(group) {
+            consumer.rebalance.notify_one();
+        }
+    }
+
+    /// The heartbeat of all members; `None` when there are none.
+    pub(crate) fn heartbeat(&self, client_id: &str) -> Option<HeartbeatData> {
+        let groups = self.groups();
+        if groups.producers.is_empty() && groups.consumers.is_empty() {
+            return None;
+        }
+        let producer = |group: &String| ProducerData { group_name: group.clone() };
+        Some(HeartbeatData {
+            client_id: client_id.to_owned(),
+            producer_data_set: groups.producers.iter().map(producer).collect(),
+            consumer_data_set: groups.consumers.values().map(|consumer| (consumer.heartbeat)()).collect(),
+            ..HeartbeatData::default()
+        })
+    }
+
+    /// Every topic that a consumer subscribes to.
+    pub(crate) fn subscribed_topics(&self) -> BTreeSet<String> {
+        let groups = self.groups();
+        let data = groups.consumers.values().map(|consumer| (consumer.heartbeat)());
+        data.flat_map(|data| data.subscription_data_set).map(|subscription| subscription.topic).collect()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

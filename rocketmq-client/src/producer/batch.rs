@@ -1,0 +1,196 @@
+//! Batches: many messages sent as one.
+
+use std::iter::Peekable;
+
+use bytes::BytesMut;
+use rocketmq_protocol::ByteString;
+use rocketmq_protocol::message::batch::BatchEntry;
+use rocketmq_protocol::message::{Properties, SysFlag, UniqueKeyGenerator, property};
+use rocketmq_protocol::name::RETRY_PREFIX;
+
+use super::outgoing::{Outgoing, now_ms, with_unique_key};
+use crate::{Error, Message};
+
+/// Bytes that a unique key adds to an entry: name, separators and the longest key.
+const UNIQUE_KEY_BYTES: usize = 8 + 2 + 56;
+
+/// A batch ready for the wire.
+pub(super) struct Batch {
+    pub(super) outgoing: Outgoing,
+    pub(super) message_ids: Vec<ByteString>,
+}
+
+/// Puts messages into one body.
+pub(super) fn encode(
+    messages: impl IntoIterator<Item = Message>,
+    keys: &UniqueKeyGenerator,
+    max_size: usize,
+) -> Result<Batch, Error> {
+    let mut messages = messages.into_iter().peekable();
+    let Some(first) = messages.peek().cloned() else {
+        return Err(Error::InvalidArgument { name: "messages", reason: "a batch of no messages".into() });
+    };
+    let now = now_ms();
+    let mut body = BytesMut::new();
+    let mut message_ids = Vec::with_capacity(messages.size_hint().0);
+    for message in messages {
+        message.validate(max_size)?;
+        let refuse = |reason: String| {
+            Err(Error::InvalidMessage {
+                topic: message.topic.to_string(),
+                reason: format!("in a batch {reason}"),
+            })
+        };
+        if message.topic != first.topic {
+            return refuse(format!("all have one topic, the first has {}", first.topic));
+        }
+        if waits(&message) != waits(&first) {
+            return refuse("all wait for the store, or none".into());
+        }
+        if message.is_delayed() {
+            return refuse("none can be delayed".into());
+        }
+        if message.topic.starts_with(RETRY_PREFIX) {
+            return refuse("none can go to a retry topic".into());
+        }
+        let (properties, id) = with_unique_key(&message.properties, keys, now)?;
+        let entry = BatchEntry { flag: message.flag, body: &message.body, properties: properties.as_ref() };
+        entry.encode(&mut body)?;
+        if body.len() > max_size {
+            let count = message_ids.len() + 1;
+            return refuse(format!(
+                "{count} messages take {} bytes, the limit is {max_size} (max_message_size); see BatchSplitter",
+                body.len()
+            ));
+        }
+        message_ids.push(id);
+    }
+    let shared = match first.property(property::WAIT) {
+        Some(wait) => Properties::EMPTY.with(property::WAIT, wait)?,
+        None => Properties::EMPTY,
+    };
+    let (properties, message_id) = with_unique_key(&shared, keys, now)?;
+    let outgoing = Outgoing {
+        topic: first.topic,
+        flag: 0,
+        sys_flag: SysFlag::NONE,
+        born_timestamp: now,
+        properties,
+        body: body.freeze(),
+        is_batch: true,
+        message_id,
+    };
+    Ok(Batch { outgoing, message_ids })
+}
+
+fn waits(message: &Message) -> bool {
+    message.property(property::WAIT) != Some("false")
+}
+
+/// Cuts messages into batches that can be sent: of one topic and no more than so many bytes each. A message that is larger
+/// comes alone, for the send to refuse.
+///
+/// ```no_run
+/// # async fn example(producer: rocketmq_client::Producer) -> Result<(), rocketmq_client::Error> {
+/// use rocketmq_client::{BatchSplitter, Message};
+///
+/// let messages = (0..10_000).map(|number| Message::new("orders", format!("order {number}")));
+/// for batch in BatchSplitter::new(messages, 1024 * 1024) {
+///     producer.send_batch(batch).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct BatchSplitter<I: Iterator<Item = Message>> {
+    messages: Peekable<I>,
+    max_bytes: usize,
+}
+
+impl<I: Iterator<Item = Message>> BatchSplitter<I> {
+    /// Batches of at most `max_bytes`, which is best below the producer's largest message.
+    pub fn new(messages: impl IntoIterator<IntoIter = I>, max_bytes: usize) -> Self {
+        Self { messages: messages.into_iter().peekable(), max_bytes }
+    }
+}
+
+impl<I: Iterator<Item = Message>> Iterator for BatchSplitter<I> {
+    type Item = Vec<Message>;
+
+    fn next(&mut self) -> Option<Vec<Message>> {
+        let first = self.messages.next()?;
+        let mut bytes = size(&first);
+        let mut batch = vec![first];
+        while let Some(next) = self.messages.next_if(|next| {
+            let first = batch.first();
+            first.is_some_and(|first| first.topic == next.topic && waits(first) == waits(next))
+                && bytes.saturating_add(size(next)) <= self.max_bytes
+        }) {
+            bytes = bytes.saturating_add(size(&next));
+            batch.push(next);
+        }
+        Some(batch)
+    }
+}
+
+/// At most what the message will take in a batch.
+fn size(message: &Message) -> usize {
+    let entry =
+        BatchEntry { flag: message.flag, body: &message.body, properties: message.properties.as_ref() };
+    entry.encoded_len().map_or(usize::MAX, |len| len.saturating_add(UNIQUE_KEY_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use rocketmq_protocol::message::batch;
+
+    use super::*;
+    use crate::Delay;
+
+    fn keys() -> UniqueKeyGenerator {
+        UniqueKeyGenerator::new([10, 0, 0, 1].into(), 1, 2)
+    }
+
+    fn refusal(messages: Vec<Message>) -> String {
+        encode(messages, &keys(), 1000).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn every_entry_has_its_own_key() {
+        let batch = encode([Message::new("t", "a"), Message::new("t", "b")], &keys(), 1000).unwrap();
+        let entries: Vec<_> = batch::entries(&batch.outgoing.body).collect::<Result<_, _>>().unwrap();
+        let found: Vec<_> =
+            entries.iter().map(|entry| entry.properties.get(property::UNIQ_KEY).unwrap()).collect();
+        assert_eq!(found, batch.message_ids.iter().map(|id| &**id).collect::<Vec<_>>());
+        assert_eq!(entries.iter().map(|entry| entry.body).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_ne!(found[0], found[1]);
+        assert!(!batch.message_ids.contains(&batch.outgoing.message_id));
+    }
+
+    #[test]
+    fn messages_that_do_not_go_together_are_refused() {
+        let message = || Message::new("t", "body");
+        let built = |builder: crate::MessageBuilder| builder.body("b").build().unwrap();
+        assert_eq!(refusal(vec![]), "messages: a batch of no messages");
+        assert!(refusal(vec![message(), Message::new("u", "b")]).contains("the first has t"));
+        let impatient = built(Message::builder("t").wait_for_store(false));
+        assert!(refusal(vec![message(), impatient]).contains("or none"));
+        let delayed = built(Message::builder("t").delay(Delay::Level(1)));
+        assert!(refusal(vec![message(), delayed]).contains("delayed"));
+        assert!(refusal(vec![Message::new("%RETRY%g", "b")]).contains("retry topic"));
+        let long = refusal(vec![Message::new("t", vec![0; 500]), Message::new("t", vec![0; 500])]);
+        assert!(long.contains("2 messages take") && long.contains("limit is 1000"), "{long}");
+    }
+
+    #[test]
+    fn the_splitter_keeps_order_and_every_batch_fits() {
+        let messages: Vec<_> = (0..100).map(|number| Message::new("t", vec![1; number * 3 + 1])).collect();
+        let batches: Vec<_> = BatchSplitter::new(messages.clone(), 1000).collect();
+        assert!(batches.len() > 10);
+        for batch in &batches {
+            assert!(encode(batch.clone(), &keys(), 1000).is_ok());
+        }
+        assert_eq!(batches.concat(), messages);
+        let mixed = [Message::new("t", "a"), Message::new("u", "a"), Message::new("u", vec![0; 5000])];
+        assert_eq!(BatchSplitter::new(mixed, 1000).map(|batch| batch.len()).collect::<Vec<_>>(), [1, 1, 1]);
+    }
+}

@@ -1,0 +1,91 @@
+//! [`InFlight`]: bounds what is on its way, in messages and in bytes.
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::Error;
+use crate::deadline::Deadline;
+
+/// Room for messages on their way. Who comes first gets room first.
+pub(super) struct InFlight {
+    messages: Semaphore,
+    bytes: Semaphore,
+    max_messages: u32,
+    max_bytes: u32,
+}
+
+/// The room that one send takes.
+pub(super) struct Permit<'a> {
+    _message: SemaphorePermit<'a>,
+    _bytes: SemaphorePermit<'a>,
+}
+
+impl InFlight {
+    pub(super) fn new(max_messages: u32, max_bytes: u32) -> Self {
+        let room = |permits: u32| Semaphore::new(usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS));
+        Self { messages: room(max_messages), bytes: room(max_bytes), max_messages, max_bytes }
+    }
+
+    /// Waits for room. A body larger than all the room there is waits until it is alone.
+    pub(super) async fn enter(&self, bytes: usize, deadline: Deadline) -> Result<Permit<'_>, Error> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.max_bytes);
+        let closed = |_| Error::Closed { what: "the producer" };
+        let enter = async {
+            let message = self.messages.acquire().await.map_err(closed)?;
+            let bytes = self.bytes.acquire_many(bytes).await.map_err(closed)?;
+            Ok(Permit { _message: message, _bytes: bytes })
+        };
+        deadline.run("waiting for room among the messages in flight", enter).await?
+    }
+
+    /// Waits up to `grace` until nothing is in flight, and lets nobody in from then on.
+    pub(super) async fn close(&self, grace: Duration) {
+        // The line is fair: who comes after us waits, and is then turned away.
+        let all = self.messages.acquire_many(self.max_messages);
+        if tokio::time::timeout(grace, all).await.is_err() {
+            tracing::warn!("producer closed with messages in flight");
+        }
+        self.messages.close();
+        self.bytes.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sends_wait_for_room_by_count_and_by_bytes_and_give_up_in_time() {
+        let room = InFlight::new(2, 10);
+        let deadline = || Deadline::after(Duration::from_secs(1));
+        let first = room.enter(8, deadline()).await.unwrap();
+        assert!(room.enter(3, deadline()).await.is_err_and(|error| error.is_timeout()));
+        let second = room.enter(2, deadline()).await.unwrap();
+        assert!(room.enter(0, deadline()).await.is_err());
+        drop(first);
+        drop(second);
+        let alone = room.enter(1000, deadline()).await.unwrap();
+        assert!(room.enter(0, deadline()).await.is_err());
+        drop(alone);
+        assert!(room.enter(10, deadline()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_waits_for_those_inside_and_turns_away_who_comes_after() {
+        let room = InFlight::new(2, 10);
+        let deadline = Deadline::after(Duration::from_secs(9));
+        let inside = room.enter(1, deadline).await.unwrap();
+        let leave = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(inside);
+        };
+        let late = async {
+            tokio::task::yield_now().await;
+            room.enter(1, deadline).await
+        };
+        let (late, (), ()) = tokio::join!(late, room.close(Duration::from_secs(5)), leave);
+        assert!(matches!(late, Err(Error::Closed { what: "the producer" })));
+        assert!((1..2).contains(&deadline.elapsed().as_secs()));
+    }
+}
