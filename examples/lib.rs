@@ -24,7 +24,10 @@ impl Cluster {
                 Ok(Self { embedded: Some(embedded), name_server })
             }
             (Some("--namesrv"), Some(name_server)) => Ok(Self { embedded: None, name_server }),
-            _ => Err("usage: [--namesrv HOST:PORT]; without it, a name server and a broker run in this process".into()),
+            _ => Err(
+                "usage: [--namesrv HOST:PORT]; without it, a name server and a broker run in this process"
+                    .into(),
+            ),
         }
     }
 

@@ -91,7 +91,10 @@ impl Tour {
     async fn send_in_every_way(&self) -> Outcome<usize> {
         let mut sent = 0;
         let receipt = self.producer.send(self.message("sync")?).await?;
-        println!("\nsync:     {} at offset {} of queue {}", receipt.message_id, receipt.queue_offset, receipt.queue.queue_id);
+        println!(
+            "\nsync:     {} at offset {} of queue {}",
+            receipt.message_id, receipt.queue_offset, receipt.queue.queue_id
+        );
         sent += 1;
 
         // A send is a future: many at once are pipelined over one connection.
@@ -112,15 +115,22 @@ impl Tour {
         }
         println!("oneway:   3 messages, on their way");
 
-        let batch = (0..5).map(|number| self.message(format!("batch {number}"))).collect::<Outcome<Vec<_>>>()?;
+        let batch =
+            (0..5).map(|number| self.message(format!("batch {number}"))).collect::<Outcome<Vec<_>>>()?;
         let receipt = self.producer.send_batch(batch).await?;
-        println!("batch:    5 messages from offset {} of queue {} on", receipt.queue_offset, receipt.queue.queue_id);
+        println!(
+            "batch:    5 messages from offset {} of queue {} on",
+            receipt.first_queue_offset, receipt.queue.queue_id
+        );
         sent += 5;
 
         for number in 0..6 {
             let order = format!("order-{}", number % 2);
             let same_queue = SendOptions::new().sharding_key(&order);
-            let receipt = self.producer.send_with(self.message(format!("{order} step {}", number / 2))?, same_queue).await?;
+            let receipt = self
+                .producer
+                .send_with(self.message(format!("{order} step {}", number / 2))?, same_queue)
+                .await?;
             println!("selector: {order} step {} in queue {}", number / 2, receipt.queue.queue_id);
             sent += 1;
         }

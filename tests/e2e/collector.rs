@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rocketmq_broker_lite::Standalone;
 use rocketmq_client::{
-    Ack, Batch, ConsumeFrom, Filter, HandlerError, Producer, PushConsumer, PushConsumerBuilder, ReceivedMessage,
+    Ack, Batch, ConsumeFrom, Filter, HandlerError, Producer, PushConsumer, PushConsumerBuilder,
+    ReceivedMessage,
 };
 use tokio::sync::watch;
 

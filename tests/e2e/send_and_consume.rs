@@ -2,7 +2,8 @@
 
 use rocketmq_broker_lite::Standalone;
 use rocketmq_client::{
-    BatchSplitter, Compression, Error, Filter, Message, Producer, PushConsumer, ResponseCode, SendOptions, SendStatus,
+    BatchSplitter, Compression, Error, Filter, Message, Producer, PushConsumer, ResponseCode, SendOptions,
+    SendStatus,
 };
 
 use crate::collector::{Collector, collect, consumer, numbers, producer};
@@ -100,7 +101,8 @@ async fn large_and_compressed_bodies_arrive_whole() {
     let collector = Collector::new();
     let _consumer = collect(consumer(&cluster, "g", "orders"), &collector).await;
     collector.wait_for(3).await;
-    let mut bodies: Vec<_> = collector.messages().iter().map(|message| message.body().unwrap().to_vec()).collect();
+    let mut bodies: Vec<_> =
+        collector.messages().iter().map(|message| message.body().unwrap().to_vec()).collect();
     bodies.sort_by_key(Vec::len);
     assert!(bodies[0] == text.as_bytes() && bodies[1] == text.as_bytes() && bodies[2] == noise);
 }
@@ -138,8 +140,10 @@ async fn the_same_key_goes_to_the_same_queue_in_order() {
         let key = format!("order-{order}");
         let of_order: Vec<_> =
             collector.messages().into_iter().filter(|message| message.keys().eq([key.as_str()])).collect();
-        let bodies: Vec<usize> =
-            of_order.iter().map(|message| std::str::from_utf8(message.body().unwrap()).unwrap().parse().unwrap()).collect();
+        let bodies: Vec<usize> = of_order
+            .iter()
+            .map(|message| std::str::from_utf8(message.body().unwrap()).unwrap().parse().unwrap())
+            .collect();
         assert_eq!(bodies, (0..10).map(|step| order + 4 * step).collect::<Vec<_>>());
         assert!(of_order.windows(2).all(|pair| pair[0].queue() == pair[1].queue()));
     }

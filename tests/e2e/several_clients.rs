@@ -9,7 +9,8 @@ use crate::collector::{Collector, LONG, collect, consumer, numbers, producer};
 
 #[tokio::test]
 async fn two_clusters_in_one_process_do_not_mix() {
-    let (one, two) = (Standalone::builder().start().await.unwrap(), Standalone::builder().start().await.unwrap());
+    let (one, two) =
+        (Standalone::builder().start().await.unwrap(), Standalone::builder().start().await.unwrap());
     for (cluster, body) in [(&one, "one"), (&two, "two")] {
         producer(cluster).await.send(Message::new("orders", body)).await.unwrap();
     }

@@ -34,7 +34,9 @@ async fn main() -> ExitCode {
         [idle_ms] => idle_ms.parse(),
         _ => return usage(),
     };
-    let (Ok(count), Ok(timeout_s), Ok(idle_ms)) = (count.parse(), timeout_s.parse(), idle_ms) else { return usage() };
+    let (Ok(count), Ok(timeout_s), Ok(idle_ms)) = (count.parse(), timeout_s.parse(), idle_ms) else {
+        return usage();
+    };
     let (timeout, idle) = (Duration::from_secs(timeout_s), Duration::from_millis(idle_ms));
     match run(name_server, topic, group, count, timeout, idle).await {
         Ok(true) => ExitCode::SUCCESS,

@@ -60,7 +60,14 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-async fn run(name_server: &str, topic: &str, group: &str, count: u32, tasks: u32, mode: Mode) -> Outcome<u32> {
+async fn run(
+    name_server: &str,
+    topic: &str,
+    group: &str,
+    count: u32,
+    tasks: u32,
+    mode: Mode,
+) -> Outcome<u32> {
     let producer = Producer::builder(group)
         .name_servers([name_server])
         // One that times out may have been stored, and sending it again is a duplicate: on a busy machine, rather wait.
@@ -132,7 +139,8 @@ impl Run {
         match self.mode {
             Mode::Sync => self.send_sync(from).await,
             Mode::Batch => {
-                let batch: Vec<Message> = (from..to).map(|i| message(&self.topic, i)).collect::<Result<_, _>>()?;
+                let batch: Vec<Message> =
+                    (from..to).map(|i| message(&self.topic, i)).collect::<Result<_, _>>()?;
                 stored(self.producer.send_batch(batch).await?.status)?;
                 self.sent.fetch_add(to - from, Ordering::Relaxed);
                 Ok(())
