@@ -1,10 +1,13 @@
 //! [`Connections`]: one connection per address, opened when it is first wanted.
 
+use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use rocketmq_protocol::transport::{Connection, Connector, RequestError, Service, TransportOptions};
+use rocketmq_protocol::transport::{
+    Connection, ConnectionId, Connector, RequestError, Service, TransportOptions,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +21,8 @@ pub(crate) struct Connections {
     /// By address as it was asked for. Guards are never held while waiting.
     open: DashMap<Arc<str>, Connection>,
     opening: SingleFlight<Arc<str>, Result<Connection, Error>>,
+    /// What [`Connections::retain`] found unwanted the last time.
+    unwanted: Mutex<HashSet<ConnectionId>>,
     /// A connection was opened: its peer has had no heartbeat on it yet.
     pub(crate) opened: Notify,
     stop: CancellationToken,
@@ -30,6 +35,7 @@ impl Connections {
             connector: Connector::new(options, service),
             open: DashMap::new(),
             opening: SingleFlight::new(),
+            unwanted: Mutex::default(),
             opened: Notify::new(),
             stop,
         }
@@ -71,17 +77,25 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Closes the connections to addresses that are no longer wanted, and forgets those that are gone.
+    /// Closes the connections to addresses that were not wanted the last time either and that nobody uses, and forgets
+    /// those that are gone. The first time spares what was opened for an address that no route tells, as an
+    /// administrator's is.
     pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
+        let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *unwanted);
         self.open.retain(|addr, connection| {
             if connection.is_closed() {
                 return false;
             }
-            if !wanted(addr) {
+            if wanted(addr) {
+                return true;
+            }
+            if before.contains(&connection.id()) && connection.is_idle() {
                 tracing::debug!(peer = %addr, "connection closed: nobody lives there any more");
                 connection.close();
                 return false;
             }
+            unwanted.insert(connection.id());
             true
         });
     }
