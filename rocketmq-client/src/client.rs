@@ -1,5 +1,6 @@
 //! [`Client`]: what producers and consumers share: name servers, routes, connections, heartbeats, background tasks.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -414,6 +415,7 @@ impl Core {
     async fn keep_routes(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(self.options.route_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known_before = BTreeSet::new();
         loop {
             ticks.tick().await;
             let mut topics = self.routes.topics();
@@ -430,8 +432,10 @@ impl Core {
                 });
             }
             while refreshing.join_next().await.is_some() {}
-            let brokers = self.routes.all_addresses(true);
-            self.connections.retain(|addr| brokers.contains(addr) || self.name_servers.contains(addr));
+            let mut known = self.routes.all_addresses(true);
+            known.extend(self.name_servers.addresses().iter().cloned());
+            self.connections.close(known_before.difference(&known));
+            known_before = known;
         }
     }
 

@@ -71,19 +71,15 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Closes the connections to addresses that are no longer wanted, and forgets those that are gone.
-    pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
-        self.open.retain(|addr, connection| {
-            if connection.is_closed() {
-                return false;
-            }
-            if !wanted(addr) {
-                tracing::debug!(peer = %addr, "connection closed: nobody lives there any more");
+    /// Closes the connections to addresses where nobody lives any more, and forgets those that are gone.
+    pub(crate) fn close<'a>(&self, abandoned: impl Iterator<Item = &'a Arc<str>>) {
+        for addr in abandoned {
+            if let Some((_, connection)) = self.open.remove(addr) {
+                tracing::debug!(peer = %addr, "connection closed: no route and no list names the address");
                 connection.close();
-                return false;
             }
-            true
-        });
+        }
+        self.open.retain(|_, connection| !connection.is_closed());
     }
 
     /// Closes every connection after what is queued was written.
