@@ -6,13 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::UniqueKeyGenerator;
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{GetConsumerListByGroup, GetRouteInfo};
 use rocketmq_protocol::transport::{Connection, TransportOptions};
+use rocketmq_protocol::{ByteString, ResponseCode};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -283,11 +283,6 @@ impl Client {
         self.core().heartbeat().await
     }
 
-    /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.core().spawn(work);
-    }
-
     /// Cancelled when the client stops.
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.core().stop.child_token()
@@ -394,6 +389,7 @@ impl Drop for Handle {
 }
 
 impl Core {
+    /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
@@ -462,7 +458,8 @@ impl Core {
 
     async fn ask_for_route(&self, topic: &ByteString) -> Result<Arc<TopicRoute>, Error> {
         let request = GetRouteInfo { topic: topic.clone(), accept_standard_json_only: Some(true) };
-        let deadline = Deadline::after(self.options.request_timeout);
+        // Less than the callers have, as a rule, so that they learn who did not answer.
+        let deadline = Deadline::after(self.options.request_timeout * 3 / 4);
         let (server, answer) = self.name_servers.call(&self.connections, &request, deadline).await?;
         let missing = || Error::TopicNotFound {
             topic: topic.to_string(),
@@ -471,7 +468,7 @@ impl Core {
         };
         let route = match answer {
             Ok(reply) => reply.route.route,
-            Err(error) if error.response_code() == Some(rocketmq_protocol::ResponseCode::TOPIC_NOT_EXIST) => {
+            Err(error) if error.response_code() == Some(ResponseCode::TOPIC_NOT_EXIST) => {
                 return Err(missing());
             }
             Err(error) => return Err(error),

@@ -90,6 +90,17 @@ async fn when_no_name_server_answers_the_error_tells_each_one_and_why() {
 }
 
 #[tokio::test]
+async fn a_send_whose_time_the_name_servers_used_up_names_them() {
+    let silent = FakeNameServer::start().await;
+    silent.script.answer(ROUTE, [Answer::Silence; 100]);
+    let limit = Duration::from_millis(300);
+    let client = client(&silent).request_timeout(limit).start().await.unwrap();
+    let producer = Producer::builder("p").client(&client).send_timeout(limit).start().await.unwrap();
+    let error = producer.send(Message::new("orders", "x")).await.unwrap_err().to_string();
+    assert!(error.contains(&silent.addr) && error.contains("no reply within"), "{error}");
+}
+
+#[tokio::test]
 async fn name_servers_can_be_replaced_while_running() {
     let (old, new) = (FakeNameServer::start().await, FakeNameServer::start().await);
     let a = FakeBroker::start("broker-a").await;
