@@ -1,17 +1,18 @@
 //! [`Client`]: what producers and consumers share: name servers, routes, connections, heartbeats, background tasks.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::UniqueKeyGenerator;
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{GetConsumerListByGroup, GetRouteInfo};
 use rocketmq_protocol::transport::{Connection, TransportOptions};
+use rocketmq_protocol::{ByteString, ResponseCode};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -282,11 +283,6 @@ impl Client {
         self.core().heartbeat().await
     }
 
-    /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.core().spawn(work);
-    }
-
     /// Cancelled when the client stops.
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.core().stop.child_token()
@@ -393,6 +389,7 @@ impl Drop for Handle {
 }
 
 impl Core {
+    /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
@@ -414,6 +411,7 @@ impl Core {
     async fn keep_routes(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(self.options.route_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known_before = BTreeSet::new();
         loop {
             ticks.tick().await;
             let mut topics = self.routes.topics();
@@ -430,8 +428,10 @@ impl Core {
                 });
             }
             while refreshing.join_next().await.is_some() {}
-            let brokers = self.routes.all_addresses(true);
-            self.connections.retain(|addr| brokers.contains(addr) || self.name_servers.contains(addr));
+            let mut known = self.routes.all_addresses(true);
+            known.extend(self.name_servers.addresses().iter().cloned());
+            self.connections.close(known_before.difference(&known));
+            known_before = known;
         }
     }
 
@@ -458,7 +458,8 @@ impl Core {
 
     async fn ask_for_route(&self, topic: &ByteString) -> Result<Arc<TopicRoute>, Error> {
         let request = GetRouteInfo { topic: topic.clone(), accept_standard_json_only: Some(true) };
-        let deadline = Deadline::after(self.options.request_timeout);
+        // Less than the callers have, as a rule, so that they learn who did not answer.
+        let deadline = Deadline::after(self.options.request_timeout * 3 / 4);
         let (server, answer) = self.name_servers.call(&self.connections, &request, deadline).await?;
         let missing = || Error::TopicNotFound {
             topic: topic.to_string(),
@@ -467,7 +468,7 @@ impl Core {
         };
         let route = match answer {
             Ok(reply) => reply.route.route,
-            Err(error) if error.response_code() == Some(rocketmq_protocol::ResponseCode::TOPIC_NOT_EXIST) => {
+            Err(error) if error.response_code() == Some(ResponseCode::TOPIC_NOT_EXIST) => {
                 return Err(missing());
             }
             Err(error) => return Err(error),

@@ -1,13 +1,10 @@
 //! [`Connections`]: one connection per address, opened when it is first wanted.
 
-use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use dashmap::DashMap;
-use rocketmq_protocol::transport::{
-    Connection, ConnectionId, Connector, RequestError, Service, TransportOptions,
-};
+use rocketmq_protocol::transport::{Connection, Connector, RequestError, Service, TransportOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +18,6 @@ pub(crate) struct Connections {
     /// By address as it was asked for. Guards are never held while waiting.
     open: DashMap<Arc<str>, Connection>,
     opening: SingleFlight<Arc<str>, Result<Connection, Error>>,
-    /// What [`Connections::retain`] found unwanted the last time.
-    unwanted: Mutex<HashSet<ConnectionId>>,
     /// A connection was opened: its peer has had no heartbeat on it yet.
     pub(crate) opened: Notify,
     stop: CancellationToken,
@@ -35,7 +30,6 @@ impl Connections {
             connector: Connector::new(options, service),
             open: DashMap::new(),
             opening: SingleFlight::new(),
-            unwanted: Mutex::default(),
             opened: Notify::new(),
             stop,
         }
@@ -77,27 +71,15 @@ impl Connections {
         Ok(connection)
     }
 
-    /// Closes the connections to addresses that were not wanted the last time either and that nobody uses, and forgets
-    /// those that are gone. The first time spares what was opened for an address that no route tells, as an
-    /// administrator's is.
-    pub(crate) fn retain(&self, wanted: impl Fn(&str) -> bool) {
-        let mut unwanted = self.unwanted.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::take(&mut *unwanted);
-        self.open.retain(|addr, connection| {
-            if connection.is_closed() {
-                return false;
-            }
-            if wanted(addr) {
-                return true;
-            }
-            if before.contains(&connection.id()) && connection.is_idle() {
-                tracing::debug!(peer = %addr, "connection closed: nobody lives there any more");
+    /// Closes the connections to addresses where nobody lives any more, and forgets those that are gone.
+    pub(crate) fn close<'a>(&self, abandoned: impl Iterator<Item = &'a Arc<str>>) {
+        for addr in abandoned {
+            if let Some((_, connection)) = self.open.remove(addr) {
+                tracing::debug!(peer = %addr, "connection closed: no route and no list names the address");
                 connection.close();
-                return false;
             }
-            unwanted.insert(connection.id());
-            true
-        });
+        }
+        self.open.retain(|_, connection| !connection.is_closed());
     }
 
     /// Closes every connection after what is queued was written.

@@ -64,17 +64,20 @@ impl Core {
         let heartbeat = Arc::new(Heartbeat { data });
         let targets = self.routes.all_addresses(self.members.has_consumers());
         self.heartbeats.told().retain(|addr, _| targets.contains(addr));
+        let (heard, waiting): (Vec<_>, Vec<_>) = targets.iter().partition(|addr| self.has_heard(addr));
         let mut sends = JoinSet::new();
-        for addr in targets.iter().filter(|addr| !self.has_heard(addr)) {
+        for addr in waiting {
             let (core, addr, heartbeat) = (Arc::clone(self), Arc::clone(addr), Arc::clone(&heartbeat));
             sends.spawn(async move {
-                if let Err(error) = core.heartbeat_to(&addr, &heartbeat).await {
-                    debug!(peer = %addr, %error, "heartbeat failed");
-                }
+                let sent = core.heartbeat_to(&addr, &heartbeat).await;
+                sent.inspect_err(|error| debug!(peer = %addr, %error, "heartbeat failed")).is_ok()
             });
         }
-        while sends.join_next().await.is_some() {}
-        targets.iter().filter(|addr| self.has_heard(addr)).count()
+        let mut known = heard.len();
+        while let Some(sent) = sends.join_next().await {
+            known += usize::from(sent.unwrap_or_default());
+        }
+        known
     }
 
     fn has_heard(&self, addr: &str) -> bool {

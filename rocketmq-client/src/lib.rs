@@ -6,6 +6,8 @@
 
 mod broker_requests;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod connections;
 mod consumer;
 mod deadline;
@@ -21,6 +23,8 @@ mod received_message;
 mod route;
 mod route_table;
 mod single_flight;
+#[cfg(test)]
+mod test_support;
 mod topic_admin;
 
 pub use client::{Client, ClientBuilder};

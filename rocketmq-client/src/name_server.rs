@@ -81,8 +81,8 @@ impl NameServers {
         }
     }
 
-    pub(crate) fn contains(&self, addr: &str) -> bool {
-        self.list().addrs.iter().any(|known| **known == *addr)
+    pub(crate) fn addresses(&self) -> Arc<[Arc<str>]> {
+        Arc::clone(&self.list().addrs)
     }
 
     fn stick_to(&self, at: usize, addr: &str) {

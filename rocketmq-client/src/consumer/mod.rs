@@ -14,6 +14,8 @@ mod offset_store;
 mod pipeline;
 mod process_queue;
 mod pull;
+#[cfg(test)]
+mod pull_tests;
 mod push;
 #[cfg(test)]
 mod push_tests;

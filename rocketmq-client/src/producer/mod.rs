@@ -8,6 +8,8 @@ mod outgoing;
 mod receipt;
 mod selector;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -107,12 +107,6 @@ impl Connection {
         self.shared.closed.is_cancelled()
     }
 
-    /// Whether nobody waits for a reply and nothing waits to be written.
-    pub fn is_idle(&self) -> bool {
-        let state = self.shared.lock();
-        state.calls.is_empty() && state.outbox.is_empty()
-    }
-
     /// Waits until the connection is gone.
     pub async fn closed(&self) {
         self.shared.closed.cancelled().await;
