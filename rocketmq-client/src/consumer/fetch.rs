@@ -128,15 +128,12 @@ impl Fetch {
         }
         let client = &self.pipeline.client;
         match error.response_code() {
-            // The broker has forgotten us, or has not yet heard of a new subscription.
+            // The broker has forgotten us, or has not heard of us yet.
             Some(
                 ResponseCode::SUBSCRIPTION_NOT_EXIST
                 | ResponseCode::SUBSCRIPTION_NOT_LATEST
                 | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-            ) => {
-                client.members_changed();
-                client.heartbeat().await;
-            }
+            ) => client.members_changed(),
             _ if error.doubts_route() => {
                 let deadline = client.request_deadline();
                 client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;

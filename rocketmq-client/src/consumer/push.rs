@@ -12,7 +12,6 @@ use rocketmq_protocol::body::{
 use rocketmq_protocol::name::{self, RETRY_PREFIX};
 use rocketmq_protocol::requests::CheckClientConfig;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -394,9 +393,7 @@ fn heartbeat(
 }
 
 async fn commit_now_and_then(pipeline: Arc<Pipeline>, assignment: Arc<Assignment>) {
-    let mut ticks = tokio::time::interval(COMMIT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while pipeline.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while pipeline.stop.run_until_cancelled(tokio::time::sleep(COMMIT_INTERVAL)).await.is_some() {
         // Not cut short: what a broker was told must be known at the final commit.
         if let Err(error) = commit_all(&pipeline.store, assignment.queues(), Occasion::Progress).await {
             debug!(%error, "progress not committed everywhere; trying again");
