@@ -14,7 +14,7 @@ use rocketmq_protocol::requests::CheckClientConfig;
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::allocate::{AllocateStrategy, Averagely};
 use super::assignment::Assignment;
@@ -291,13 +291,8 @@ impl PushConsumerBuilder {
             tasks.spawn(async move { kill.run_until_cancelled(work(pipeline)).await.unwrap_or_default() });
         }
         pipeline.tasks.spawn(commit_now_and_then(Arc::clone(&pipeline), Arc::clone(&assignment)));
-        let rebalance = Rebalance {
-            pipeline: Arc::clone(&pipeline),
-            assignment: Arc::clone(&assignment),
-            subscriptions,
-            strategy: self.strategy,
-            first_seen: BTreeMap::new(),
-        };
+        let rebalance =
+            Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
         Ok(PushConsumer { pipeline, assignment, membership, owns_client, kill, _killer: killer })
     }
@@ -354,7 +349,7 @@ async fn known_by_brokers(
         Ok(route) => route,
         Err(Error::TopicNotFound { .. }) => {
             if !topic.starts_with(RETRY_PREFIX) {
-                warn!(topic, "topic does not exist; waiting for it");
+                debug!(topic, "topic does not exist; waiting for it");
             }
             return Ok(());
         }
