@@ -20,6 +20,13 @@ struct Assigned {
     fetch: JoinHandle<()>,
 }
 
+impl Assigned {
+    /// Whether somebody still reads it.
+    fn is_read(&self) -> bool {
+        !self.queue.is_leaving() && !self.fetch.is_finished()
+    }
+}
+
 impl Assignment {
     pub(super) fn add(&self, queue: Arc<AssignedQueue>, fetch: JoinHandle<()>) {
         self.lock().insert(queue.id.clone(), Assigned { queue, fetch });
@@ -37,8 +44,8 @@ impl Assignment {
         self.lock().values().map(|assigned| Arc::clone(&assigned.queue)).collect()
     }
 
-    /// What has to change so that the queues of `topic` are `wanted`: those to give up, and those to take. A queue whose
-    /// task has ended, because its offset was moved, is both.
+    /// What has to change so that the queues of `topic` are `wanted`: those to give up, and those to take. A queue that is
+    /// no longer read, because its offset was moved, is both.
     pub(super) fn difference(
         &self,
         topic: &str,
@@ -46,8 +53,8 @@ impl Assignment {
     ) -> (Vec<Arc<AssignedQueue>>, Vec<MessageQueue>) {
         let assigned = self.lock();
         let of_topic = assigned.values().filter(|assigned| assigned.queue.id.topic == topic);
-        let (kept, given_up): (Vec<_>, Vec<_>) = of_topic
-            .partition(|assigned| wanted.contains(&assigned.queue.id) && !assigned.fetch.is_finished());
+        let (kept, given_up): (Vec<_>, Vec<_>) =
+            of_topic.partition(|assigned| wanted.contains(&assigned.queue.id) && assigned.is_read());
         let kept: BTreeSet<_> = kept.into_iter().map(|assigned| &assigned.queue.id).collect();
         let taken = wanted.iter().filter(|queue| !kept.contains(queue)).cloned().collect();
         (given_up.into_iter().map(|assigned| Arc::clone(&assigned.queue)).collect(), taken)

@@ -109,7 +109,7 @@ impl Fetch {
                 }
                 Err(error) if error.response_code() == Some(ResponseCode::FLOW_CONTROL) => AFTER_FLOW_CONTROL,
                 Err(error) => {
-                    self.failed(&error, std::mem::replace(&mut failing, true)).await;
+                    self.failed("pull", &error, &mut failing).await;
                     broker_id = MASTER;
                     AFTER_FAILURE
                 }
@@ -118,25 +118,22 @@ impl Fetch {
         }
     }
 
-    /// Tells once that pulling fails, and does what may help.
-    async fn failed(&self, error: &Error, again: bool) {
+    /// Tells aloud only once that something fails, and does what may help.
+    async fn failed(&self, what: &'static str, error: &Error, failing: &mut bool) {
         let queue = &self.queue.id;
-        if again {
-            debug!(%queue, %error, "pull failed again");
+        if std::mem::replace(failing, true) {
+            debug!(%queue, what, %error, "request failed again");
         } else {
-            warn!(%queue, %error, "pull failed; trying on");
+            warn!(%queue, what, %error, "request failed; trying on");
         }
         let client = &self.pipeline.client;
         match error.response_code() {
-            // The broker has forgotten us, or has not yet heard of a new subscription.
+            // The broker has forgotten us, or has not heard of us yet.
             Some(
                 ResponseCode::SUBSCRIPTION_NOT_EXIST
                 | ResponseCode::SUBSCRIPTION_NOT_LATEST
                 | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-            ) => {
-                client.members_changed();
-                client.heartbeat().await;
-            }
+            ) => client.members_changed(),
             _ if error.doubts_route() => {
                 let deadline = client.request_deadline();
                 client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;
@@ -148,14 +145,13 @@ impl Fetch {
     /// Where to begin: where the group stands, or what was chosen for groups that stand nowhere. A failure to ask is
     /// neither.
     async fn start(&self) -> QueueOffset {
+        let mut failing = false;
         loop {
             match self.try_start().await {
                 Ok(offset) => return offset,
-                Err(error) => {
-                    warn!(queue = %self.queue.id, %error, "offset to begin with not known; asking again");
-                    tokio::time::sleep(AFTER_FAILURE).await;
-                }
+                Err(error) => self.failed("offset to begin with", &error, &mut failing).await,
             }
+            tokio::time::sleep(AFTER_FAILURE).await;
         }
     }
 

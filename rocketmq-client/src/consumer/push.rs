@@ -12,10 +12,9 @@ use rocketmq_protocol::body::{
 use rocketmq_protocol::name::{self, RETRY_PREFIX};
 use rocketmq_protocol::requests::CheckClientConfig;
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::allocate::{AllocateStrategy, Averagely};
 use super::assignment::Assignment;
@@ -292,13 +291,8 @@ impl PushConsumerBuilder {
             tasks.spawn(async move { kill.run_until_cancelled(work(pipeline)).await.unwrap_or_default() });
         }
         pipeline.tasks.spawn(commit_now_and_then(Arc::clone(&pipeline), Arc::clone(&assignment)));
-        let rebalance = Rebalance {
-            pipeline: Arc::clone(&pipeline),
-            assignment: Arc::clone(&assignment),
-            subscriptions,
-            strategy: self.strategy,
-            first_seen: BTreeMap::new(),
-        };
+        let rebalance =
+            Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
         Ok(PushConsumer { pipeline, assignment, membership, owns_client, kill, _killer: killer })
     }
@@ -355,7 +349,7 @@ async fn known_by_brokers(
         Ok(route) => route,
         Err(Error::TopicNotFound { .. }) => {
             if !topic.starts_with(RETRY_PREFIX) {
-                warn!(topic, "topic does not exist; waiting for it");
+                debug!(topic, "topic does not exist; waiting for it");
             }
             return Ok(());
         }
@@ -394,9 +388,7 @@ fn heartbeat(
 }
 
 async fn commit_now_and_then(pipeline: Arc<Pipeline>, assignment: Arc<Assignment>) {
-    let mut ticks = tokio::time::interval(COMMIT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while pipeline.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    while pipeline.stop.run_until_cancelled(tokio::time::sleep(COMMIT_INTERVAL)).await.is_some() {
         // Not cut short: what a broker was told must be known at the final commit.
         if let Err(error) = commit_all(&pipeline.store, assignment.queues(), Occasion::Progress).await {
             debug!(%error, "progress not committed everywhere; trying again");

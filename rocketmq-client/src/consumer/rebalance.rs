@@ -24,19 +24,23 @@ use crate::Error;
 
 /// Time between passes when nothing happens. Java: `RebalanceService.java`.
 const INTERVAL: Duration = Duration::from_secs(20);
-/// Time to the next pass after one that could not ask everything; doubled up to [`INTERVAL`] when it repeats.
+/// Time to the next pass after one that could not ask everything, doubled while that repeats.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// What it grows to: a topic that appears is consumed within this time.
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between passes: many wake-ups, as when a whole group restarts, become one.
 const SHORTEST: Duration = Duration::from_millis(250);
 
 /// Keeps the assignment in step.
 pub(super) struct Rebalance {
-    pub(super) pipeline: Arc<Pipeline>,
-    pub(super) assignment: Arc<Assignment>,
-    pub(super) subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
-    pub(super) strategy: Box<dyn AllocateStrategy>,
+    pipeline: Arc<Pipeline>,
+    assignment: Arc<Assignment>,
+    subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
+    strategy: Box<dyn AllocateStrategy>,
     /// The queues of each topic when the consumer first saw it.
-    pub(super) first_seen: BTreeMap<String, BTreeSet<MessageQueue>>,
+    first_seen: BTreeMap<String, BTreeSet<MessageQueue>>,
+    /// Topics whose last pass failed: that is told aloud once.
+    failing: BTreeSet<String>,
 }
 
 /// What belongs to this consumer of one topic.
@@ -56,17 +60,27 @@ enum Unknown {
 }
 
 impl Rebalance {
+    pub(super) fn new(
+        pipeline: Arc<Pipeline>,
+        assignment: Arc<Assignment>,
+        subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
+        strategy: Box<dyn AllocateStrategy>,
+    ) -> Self {
+        let (first_seen, failing) = (BTreeMap::new(), BTreeSet::new());
+        Self { pipeline, assignment, subscriptions, strategy, first_seen, failing }
+    }
+
     /// Makes passes until the consumer stops.
     pub(super) async fn run(mut self) {
         let pipeline = Arc::clone(&self.pipeline);
         let mut retry = AFTER_FAILURE;
         loop {
             let began = Instant::now();
-            let pause = match self.pass().await {
-                true => INTERVAL,
-                false => retry,
+            let (pause, next_retry) = match self.pass().await {
+                true => (INTERVAL, AFTER_FAILURE),
+                false => (retry, (retry * 2).min(LONGEST_RETRY)),
             };
-            retry = if pause == INTERVAL { AFTER_FAILURE } else { (retry * 2).min(INTERVAL) };
+            retry = next_retry;
             let woken = async {
                 tokio::time::timeout(pause, pipeline.rebalance.notified()).await.ok();
                 tokio::time::sleep_until(began + SHORTEST).await;
@@ -85,10 +99,19 @@ impl Rebalance {
             let stop = self.pipeline.stop.clone();
             match stop.run_until_cancelled(self.share(&topic)).await {
                 None => return true,
-                Some(Ok(share)) => self.apply(&subscription, share).await,
+                Some(Ok(share)) => {
+                    self.failing.remove(&topic);
+                    self.apply(&subscription, share).await;
+                }
                 Some(Err(error)) => {
-                    debug!(topic, %error, "not rebalanced");
                     balanced = false;
+                    // Brokers create the retry topic some time after they heard of the group.
+                    if self.failing.contains(&topic) || topic.starts_with(RETRY_PREFIX) {
+                        debug!(topic, %error, "queues stay as they are");
+                    } else {
+                        warn!(topic, %error, "queues stay as they are; asking again");
+                        self.failing.insert(topic);
+                    }
                 }
             }
         }
