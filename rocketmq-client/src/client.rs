@@ -21,11 +21,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::broker_requests::BrokerRequests;
+use crate::client_builder::{ClientBuilder, Options};
 use crate::connections::Connections;
 use crate::deadline::Deadline;
-use crate::heartbeat::{Heartbeats, Role};
-use crate::members::{ConsumerRegistration, Members};
-use crate::name_server::{NAMESRV_ADDR, NameServers, parse_list};
+use crate::heartbeat::Heartbeats;
+use crate::members::{ConsumerRegistration, Members, Role};
+use crate::membership::Membership;
+use crate::name_server::{NameServers, parse_list};
 use crate::route::TopicRoute;
 use crate::route_table::{BrokerChoice, RouteTable};
 use crate::{Error, discovery};
@@ -78,105 +80,36 @@ pub(crate) struct Core {
     stop: CancellationToken,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    pub(crate) request_timeout: Duration,
-    pub(crate) heartbeat_interval: Duration,
-    route_interval: Duration,
-}
-
-/// Sets up a [`Client`]: [`Client::builder`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct ClientBuilder {
-    name_servers: Vec<Arc<str>>,
-    name_server_url: Option<String>,
-    id: Option<String>,
-    options: Options,
-    transport: TransportOptions,
-}
-
-impl ClientBuilder {
-    /// Where the name servers are: `host:port` each; `;` may join several. Without this, the environment variable
-    /// `NAMESRV_ADDR` says it, then [`ClientBuilder::name_server_url`].
-    pub fn name_servers<S: AsRef<str>>(mut self, addrs: impl IntoIterator<Item = S>) -> Self {
-        self.name_servers =
-            addrs.into_iter().flat_map(|text| parse_list(text.as_ref()).collect::<Vec<_>>()).collect();
-        self
+impl Client {
+    /// Sets up a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
     }
 
-    /// Where the list of name servers is fetched from, at the start and every two minutes, when neither
-    /// [`ClientBuilder::name_servers`] nor the environment names any. Java builds `http://<domain>:8080/rocketmq/nsaddr`.
-    pub fn name_server_url(mut self, url: impl Into<String>) -> Self {
-        self.name_server_url = Some(url.into());
-        self
-    }
-
-    /// What brokers know the client by. It must differ from that of every other client of its consumer groups. Default
-    /// `ip@pid#random`, unique.
-    pub fn client_id(mut self, id: impl Into<String>) -> Self {
-        self.id = Some(id.into());
-        self
-    }
-
-    /// Limit of routes, heartbeats and other small requests. Default 3 s.
-    pub fn request_timeout(mut self, limit: Duration) -> Self {
-        self.options.request_timeout = limit;
-        self
-    }
-
-    /// How often brokers hear that the client is alive. They give it up after 120 s. Default 30 s.
-    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
-        self.options.heartbeat_interval = interval;
-        self
-    }
-
-    /// How often routes are asked for again; a failure does so at once. Default 30 s.
-    pub fn route_interval(mut self, interval: Duration) -> Self {
-        self.options.route_interval = interval;
-        self
-    }
-
-    /// Limit of one connection attempt. Default 3 s.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.transport.connect_timeout = limit;
-        self
-    }
-
-    /// Starts the client within the current tokio runtime. It connects when it has something to ask.
-    ///
-    /// # Errors
-    /// [`Error::NoNameServer`] when nobody says where they are, [`Error::Discovery`] when their list cannot be fetched,
-    /// [`Error::InvalidArgument`] for a setting of zero.
-    pub async fn start(self) -> Result<Client, Error> {
-        for (name, value) in [
-            ("request_timeout", self.options.request_timeout),
-            ("heartbeat_interval", self.options.heartbeat_interval),
-            ("route_interval", self.options.route_interval),
-            ("connect_timeout", self.transport.connect_timeout),
-        ] {
-            if value.is_zero() {
-                return Err(Error::InvalidArgument { name, reason: "zero is no duration to wait".into() });
-            }
-        }
-        let (addrs, url) = self.find_name_servers().await?;
+    /// Starts the tasks of a new client. `url` is where the name servers came from, if they are to be asked for again.
+    pub(crate) fn launch(
+        id: Option<String>,
+        options: Options,
+        transport: TransportOptions,
+        name_servers: Vec<Arc<str>>,
+        url: Option<String>,
+    ) -> Self {
         let address = local_address();
-        let id = self
-            .id
-            .unwrap_or_else(|| format!("{address}@{}#{:016x}", std::process::id(), rand::random::<u64>()));
+        let process = std::process::id();
+        let id = id.unwrap_or_else(|| format!("{address}@{process}#{:016x}", rand::random::<u64>()));
         let members = Arc::new(Members::default());
         let service = Arc::new(BrokerRequests { members: Arc::clone(&members) });
         let stop = CancellationToken::new();
         let core = Arc::new(Core {
             id: id.into(),
-            options: self.options,
-            name_servers: NameServers::new(addrs),
-            connections: Connections::new(self.transport, service, stop.clone()),
+            options,
+            name_servers: NameServers::new(name_servers),
+            connections: Connections::new(transport, service, stop.clone()),
             routes: RouteTable::new(),
             members,
             heartbeats: Heartbeats::default(),
             brokers_changed: Notify::new(),
-            unique_keys: UniqueKeyGenerator::new(address, std::process::id(), rand::random()),
+            unique_keys: UniqueKeyGenerator::new(address, process, rand::random()),
             tasks: TaskTracker::new(),
             stop,
         });
@@ -186,40 +119,7 @@ impl ClientBuilder {
         if let Some(url) = url {
             core.spawn(Arc::clone(&core).keep_name_servers(url));
         }
-        Ok(Client { handle: Arc::new(Handle { core }) })
-    }
-
-    /// The name servers, and the URL to ask again where they came from one.
-    async fn find_name_servers(&self) -> Result<(Vec<Arc<str>>, Option<String>), Error> {
-        if !self.name_servers.is_empty() {
-            return Ok((self.name_servers.clone(), None));
-        }
-        let from_environment: Vec<_> =
-            std::env::var(NAMESRV_ADDR).iter().flat_map(|list| parse_list(list)).collect();
-        if !from_environment.is_empty() {
-            return Ok((from_environment, None));
-        }
-        match &self.name_server_url {
-            Some(url) => Ok((discovery::fetch(url).await?, Some(url.clone()))),
-            None => Err(Error::NoNameServer),
-        }
-    }
-}
-
-impl Client {
-    /// Sets up a client.
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder {
-            name_servers: Vec::new(),
-            name_server_url: None,
-            id: None,
-            options: Options {
-                request_timeout: Duration::from_secs(3),
-                heartbeat_interval: Duration::from_secs(30),
-                route_interval: Duration::from_secs(30),
-            },
-            transport: TransportOptions::default(),
-        }
+        Self { handle: Arc::new(Handle { core }) }
     }
 
     /// What brokers know the client by.
@@ -269,7 +169,7 @@ impl Client {
 
     fn joined(&self, role: Role, group: &str) -> Membership {
         self.members_changed();
-        Membership { core: Arc::clone(self.core()), role, group: group.to_owned() }
+        Membership::new(Arc::clone(self.core()), role, group)
     }
 
     /// Makes brokers hear what the members say now: a subscription has changed.
@@ -356,29 +256,6 @@ impl Client {
         let choice = BrokerChoice::MasterOrReplica;
         let reply = self.call_broker(topic, &broker.broker_name, choice, &request, deadline).await?;
         Ok(reply.consumers.consumer_id_list)
-    }
-}
-
-/// The client that a producer or consumer is built with.
-#[derive(Clone)]
-pub(crate) enum ClientChoice {
-    /// One that others may use too.
-    Shared(Client),
-    /// One of its own, started and shut down with it.
-    Own(Box<ClientBuilder>),
-}
-
-impl ClientChoice {
-    pub(crate) fn own(builder: ClientBuilder) -> Self {
-        Self::Own(Box::new(builder))
-    }
-
-    /// The running client, and whether it must be shut down by whoever was built with it.
-    pub(crate) async fn start(self) -> Result<(Client, bool), Error> {
-        match self {
-            Self::Shared(client) => Ok((client, false)),
-            Self::Own(builder) => Ok((builder.start().await?, true)),
-        }
     }
 }
 
@@ -549,31 +426,6 @@ impl Core {
         match self.routes.address(broker, choice) {
             Some(addr) if Some(&addr) != tried.as_ref() => self.connections.connect(&addr, deadline).await,
             _ => Err(failure),
-        }
-    }
-}
-
-/// A group that a client is in, until this is dropped.
-pub(crate) struct Membership {
-    core: Arc<Core>,
-    role: Role,
-    group: String,
-}
-
-impl Membership {
-    /// Leaves the group and waits until the brokers know.
-    pub(crate) async fn leave(&self) {
-        if self.core.members.remove(self.role, &self.group) {
-            self.core.unregister(self.role, &self.group).await;
-        }
-    }
-}
-
-impl Drop for Membership {
-    /// Leaves the group, and tells connected brokers without waiting, if that was not done.
-    fn drop(&mut self) {
-        if self.core.members.remove(self.role, &self.group) {
-            self.core.unregister_oneway(self.role, &self.group);
         }
     }
 }

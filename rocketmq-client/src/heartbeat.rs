@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::Error;
 use crate::client::Core;
 use crate::deadline::Deadline;
+use crate::members::Role;
 
 /// Who has heard of the members as they are now.
 #[derive(Default)]
@@ -31,13 +32,6 @@ impl Heartbeats {
     fn told(&self) -> MutexGuard<'_, HashMap<Arc<str>, ConnectionId>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a group is to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Producer,
-    Consumer,
 }
 
 impl Core {

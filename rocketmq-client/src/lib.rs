@@ -6,6 +6,7 @@
 
 mod broker_requests;
 mod client;
+mod client_builder;
 #[cfg(test)]
 mod client_tests;
 mod connections;
@@ -15,6 +16,7 @@ mod discovery;
 mod error;
 mod heartbeat;
 mod members;
+mod membership;
 mod message;
 mod name_server;
 mod producer;
@@ -27,7 +29,8 @@ mod single_flight;
 mod test_support;
 mod topic_admin;
 
-pub use client::{Client, ClientBuilder};
+pub use client::Client;
+pub use client_builder::ClientBuilder;
 pub use consumer::{
     Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeFrom, Filter, HandlerError,
     MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer,

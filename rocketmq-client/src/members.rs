@@ -7,7 +7,13 @@ use rocketmq_protocol::body::{ConsumerData, HeartbeatData, ProducerData};
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::heartbeat::Role;
+
+/// What a group is to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Producer,
+    Consumer,
+}
 
 /// A consumer that joins a client.
 pub(crate) struct ConsumerRegistration {

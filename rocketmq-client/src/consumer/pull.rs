@@ -14,9 +14,10 @@ use tokio::sync::Notify;
 
 use super::Filter;
 use super::filter::selects;
-use crate::client::{ClientChoice, Membership};
+use crate::client_builder::ClientChoice;
 use crate::deadline::Deadline;
 use crate::members::ConsumerRegistration;
+use crate::membership::Membership;
 use crate::received_message::{ReceivedMessage, decode};
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error};

@@ -29,8 +29,9 @@ use super::process_queue::Held;
 use super::rebalance::Rebalance;
 use super::start_offset::ConsumeFrom;
 use super::worker::work;
-use crate::client::{ClientChoice, Membership};
+use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
+use crate::membership::Membership;
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error};
 

@@ -8,7 +8,7 @@ use rocketmq_protocol::name::validate_group;
 
 use super::in_flight::InFlight;
 use super::{Producer, Shared};
-use crate::client::ClientChoice;
+use crate::client_builder::ClientChoice;
 use crate::{Client, Error};
 
 /// Sets up a [`Producer`]: [`Producer::builder`].

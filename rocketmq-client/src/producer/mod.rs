@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use rocketmq_protocol::ByteString;
 
-use crate::client::Membership;
 use crate::deadline::Deadline;
+use crate::membership::Membership;
 use crate::{Client, Error, Message};
 
 pub use batch::BatchSplitter;
