@@ -120,6 +120,13 @@ impl ReceivedMessage {
         self.stored.reconsume_times
     }
 
+    /// The same message after it was consumed in vain once more.
+    pub(crate) fn after_failure(&self) -> Self {
+        let mut after = self.clone();
+        after.stored.reconsume_times = after.stored.reconsume_times.saturating_add(1);
+        after
+    }
+
     /// The producer's own number.
     pub fn flag(&self) -> i32 {
         self.stored.flag

@@ -179,7 +179,8 @@ async fn a_message_that_cannot_be_sent_back_stays_and_is_handled_again() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(5)).await;
     tokio::time::resume();
-    assert_eq!(next_body(&mut handled).await, "a");
+    let again = next(&mut handled).await;
+    assert_eq!((again.queue_offset(), again.reconsume_times()), (QueueOffset::ZERO, 1));
     cluster.until("the send-back", |seen| seen.sent_back.len() == 1).await;
     consumer.shutdown(GRACE).await.unwrap();
     assert_eq!(cluster.see().offset(TOPIC, 0), Some(2));

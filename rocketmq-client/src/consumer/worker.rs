@@ -67,7 +67,7 @@ async fn handle(pipeline: &Arc<Pipeline>, delivery: Delivery) {
             Err(error) => {
                 let offset = message.queue_offset();
                 warn!(queue = %queue.id, %offset, %error, again_in = ?HANDLE_AGAIN_AFTER, "message not sent back");
-                kept.push(message.clone());
+                kept.push(message.after_failure());
             }
         }
     }
