@@ -109,7 +109,7 @@ impl Client {
 
 fn request(config: &TopicConfig) -> CreateTopic {
     let attributes: Vec<_> =
-        config.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        config.attributes.iter().map(|(name, value)| format!("+{name}={value}")).collect();
     CreateTopic {
         topic: config.topic_name.as_str().into(),
         default_topic: ByteString::from_static(AUTO_CREATE_TOPIC),

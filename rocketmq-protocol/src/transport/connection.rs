@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::error::RequestError;
 use super::outbox::Outbox;
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     in_flight: AtomicUsize,
     /// No more requests are read; the driver waits for those in flight.
     stopping: AtomicBool,
+    /// How often something arrived.
+    reads: AtomicU64,
     /// Tells callers that the outbox has room again.
     room: Notify,
     pub(super) closed: CancellationToken,
@@ -56,6 +59,10 @@ struct State {
     crowded: bool,
     closed: bool,
 }
+
+/// A peer that has sent nothing at all for as long as a call waited, and at least for this time, counts as dead: other
+/// calls need not find that out each for itself.
+const SILENCE: Duration = Duration::from_secs(1);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -77,6 +84,7 @@ impl Connection {
             state: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
             room: Notify::new(),
             closed,
         };
@@ -137,9 +145,14 @@ impl Connection {
         request: &R,
         timeout: Duration,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
+        let reads = self.shared.reads.load(Ordering::Relaxed);
         let answer = match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(answer) => answer?,
             Err(_) => {
+                if timeout >= SILENCE && self.shared.reads.load(Ordering::Relaxed) == reads {
+                    warn!(peer = self.shared.name, silent_for = ?timeout, "connection closed: the peer answers nothing");
+                    self.close();
+                }
                 let (request, addr) = (request_name::<R>(), self.shared.name.clone());
                 return Err(RequestError::Timeout { request, addr, waited: timeout });
             }
@@ -164,7 +177,10 @@ impl Connection {
         let (sender, answer) = oneshot::channel();
         let opaque = self.enqueue(request, Some(sender)).await?;
         let _slot = CallSlot { shared: &self.shared, opaque };
-        answer.await.map_err(|_| self.gone::<R>())
+        answer.await.map_err(|_| RequestError::Closed {
+            request: request_name::<R>(),
+            addr: self.shared.name.clone(),
+        })
     }
 
     /// Sends `request` without waiting for an answer: it is on its way when this returns, no more is known.
@@ -208,7 +224,7 @@ impl Connection {
             }
             tokio::select! {
                 () = room => {}
-                () = self.shared.closed.cancelled() => return Err(self.gone::<R>()),
+                () = self.shared.closed.cancelled() => return Err(self.not_sent::<R>()),
             }
         }
     }
@@ -223,7 +239,7 @@ impl Connection {
         let body = request.body();
         let mut state = shared.lock();
         if state.closed {
-            return Err(self.gone::<R>());
+            return Err(self.not_sent::<R>());
         }
         if state.outbox.len() > shared.options.max_queued_bytes {
             state.crowded = true;
@@ -251,8 +267,8 @@ impl Connection {
         Ok(Some(opaque))
     }
 
-    fn gone<R: Request>(&self) -> RequestError {
-        RequestError::Closed { request: request_name::<R>(), addr: self.shared.name.clone() }
+    fn not_sent<R: Request>(&self) -> RequestError {
+        RequestError::NotSent { request: request_name::<R>(), addr: self.shared.name.clone() }
     }
 
     /// Queues the answer to a request of the peer. What the peer can no longer get is dropped.
@@ -321,6 +337,10 @@ impl Shared {
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn begin_stop(&self) {

@@ -155,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Poll::Ready(Err(Ended::ByPeer));
         }
         self.active = true;
+        self.connection.shared().note_read();
         if read == room {
             self.read_size = (self.read_size * 2).min(MAX_READ);
         } else if read < self.read_size / 4 {

@@ -19,6 +19,14 @@ pub enum RequestError {
         #[source]
         source: io::Error,
     },
+    /// The connection was gone before the request could be sent.
+    #[error("{request} to {addr} not sent: the connection is closed")]
+    NotSent {
+        /// Name of the request.
+        request: &'static str,
+        /// Whom.
+        addr: String,
+    },
     /// The reply did not come in time. The request may have been carried out.
     #[error("{request} to {addr}: no reply within {waited:?}")]
     Timeout {
@@ -88,7 +96,7 @@ impl RequestError {
     /// Whether trying again makes sense.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Connect { .. } => Retry::AnotherBroker,
+            Self::Connect { .. } | Self::NotSent { .. } => Retry::AnotherBroker,
             Self::Timeout { .. } | Self::Closed { .. } | Self::Reply { .. } => Retry::MayDuplicate,
             Self::Refused { code, .. } if code.is_transient() => Retry::AnotherBroker,
             Self::Refused { .. } | Self::TooLong { .. } => Retry::No,

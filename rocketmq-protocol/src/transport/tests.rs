@@ -145,6 +145,19 @@ async fn a_late_reply_meets_no_one_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
+async fn a_peer_that_answers_nothing_at_all_is_given_up_for_every_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connector = Connector::new(TransportOptions::default(), Arc::new(TestService::default()));
+    let connection = connector.connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+    let (_silent, _) = listener.accept().await.unwrap();
+    tokio::time::pause(); // the socket stays real, the second does not pass
+    let error = connection.call(&max_offset(0), Duration::from_secs(1)).await.unwrap_err();
+    assert!(matches!(error, RequestError::Timeout { .. }), "{error}");
+    let next = connection.call(&max_offset(0), LONG).await.unwrap_err();
+    assert!(matches!(next, RequestError::NotSent { .. }), "{next}");
+}
+
+#[tokio::test]
 async fn the_server_may_call_its_client() {
     let (told, mut heard) = mpsc::unbounded_channel();
     let (server, _, service) = start(TestService::default()).await;
@@ -215,7 +228,8 @@ async fn a_lost_connection_fails_its_calls_and_tells_the_service() {
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.retry(), Retry::MayDuplicate);
     assert_eq!(heard.recv().await.unwrap(), "disconnected");
-    assert!(matches!(connection.call(&max_offset(0), LONG).await, Err(RequestError::Closed { .. })));
+    let late = connection.call(&max_offset(0), LONG).await.unwrap_err();
+    assert!(matches!(late, RequestError::NotSent { .. }) && late.retry() == Retry::AnotherBroker, "{late}");
 }
 
 #[tokio::test]
