@@ -57,22 +57,22 @@ impl RouteTable {
 
     /// The route of a topic that exists.
     pub(crate) fn get(&self, topic: &str) -> Option<Arc<TopicRoute>> {
-        self.routes.get(topic.as_bytes()).map(|route| Arc::clone(&route))
+        self.routes.get(topic).map(|route| Arc::clone(&route))
     }
 
     /// The route to send by: that of the topic, or of the template it will be created from.
     pub(crate) fn to_send(&self, topic: &str) -> Option<Arc<TopicRoute>> {
-        self.get(topic).or_else(|| self.templates.get(topic.as_bytes()).map(|route| Arc::clone(&route)))
+        self.get(topic).or_else(|| self.templates.get(topic).map(|route| Arc::clone(&route)))
     }
 
     pub(crate) fn has_template(&self, topic: &str) -> bool {
-        self.templates.contains_key(topic.as_bytes())
+        self.templates.contains_key(topic)
     }
 
     /// Takes a route that a name server gave. The flag says whether a broker address in it is new.
     pub(crate) fn store(&self, topic: &ByteString, data: TopicRouteData) -> (Arc<TopicRoute>, bool) {
         let route = self.keep_or_replace(&self.routes, topic, TopicRoute::new(topic, data));
-        self.templates.remove::<[u8]>(topic.as_bytes());
+        self.templates.remove(topic);
         let has_news = self.learn(&route.data.broker_datas);
         (route, has_news)
     }
@@ -96,7 +96,7 @@ impl RouteTable {
         new: TopicRoute,
     ) -> Arc<TopicRoute> {
         let same = |old: &Arc<TopicRoute>| old.data == new.data;
-        if let Some(old) = table.get::<[u8]>(topic.as_bytes()).filter(|old| same(old)) {
+        if let Some(old) = table.get::<str>(topic).filter(|old| same(old)) {
             return Arc::clone(&old);
         }
         let new = Arc::new(new);
@@ -122,7 +122,7 @@ impl RouteTable {
     }
 
     fn addresses(&self, broker: &str) -> Option<Arc<Addresses>> {
-        self.brokers.get(broker.as_bytes()).map(|addrs| Arc::clone(&addrs))
+        self.brokers.get(broker).map(|addrs| Arc::clone(&addrs))
     }
 
     /// The address of one member of a broker group. Java: `MQClientInstance.findBrokerAddressInSubscribe`.

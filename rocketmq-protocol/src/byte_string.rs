@@ -13,15 +13,15 @@ use bytes::Bytes;
 /// It keeps the whole buffer alive. Text that outlives its request (a map key, say) is better copied:
 /// [`ByteString::detach`].
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ByteString(Bytes);
+pub struct ByteString(bytestring::ByteString); // which knows, without looking again, that it is UTF-8
 
 impl ByteString {
     /// The empty text.
-    pub const EMPTY: Self = Self(Bytes::new());
+    pub const EMPTY: Self = Self(bytestring::ByteString::new());
 
     /// Text that is part of the program.
     pub const fn from_static(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
+        Self(bytestring::ByteString::from_static(text))
     }
 
     /// Takes `bytes` as text.
@@ -29,25 +29,23 @@ impl ByteString {
     /// # Errors
     /// When they are not UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Utf8Error> {
-        std::str::from_utf8(&bytes)?;
-        Ok(Self(bytes))
+        bytestring::ByteString::try_from(bytes).map(Self)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        // Checked at construction. `from_utf8` again costs a few nanoseconds on header-sized text and keeps this crate free of unsafe.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        &self.0
     }
 
     /// The bytes of the text, sharing its buffer.
     pub fn as_bytes(&self) -> &Bytes {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// A copy that owns just its own bytes and lets the buffer it came from go.
     #[must_use]
     pub fn detach(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        Self::from(self.as_str())
     }
 }
 
@@ -65,22 +63,21 @@ impl AsRef<str> for ByteString {
     }
 }
 
-// `Hash` of `Bytes` is that of `[u8]`, not of `str`: maps keyed by `ByteString` are looked up by bytes.
-impl Borrow<[u8]> for ByteString {
-    fn borrow(&self) -> &[u8] {
-        &self.0
+impl Borrow<str> for ByteString {
+    fn borrow(&self) -> &str {
+        self.as_str()
     }
 }
 
 impl From<&str> for ByteString {
     fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
+        Self(text.to_owned().into())
     }
 }
 
 impl From<String> for ByteString {
     fn from(text: String) -> Self {
-        Self(Bytes::from(text))
+        Self(text.into())
     }
 }
 
@@ -92,13 +89,13 @@ impl From<&String> for ByteString {
 
 impl PartialEq<str> for ByteString {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
+        self.as_str() == other
     }
 }
 
 impl PartialEq<&str> for ByteString {
     fn eq(&self, other: &&str) -> bool {
-        self.0 == other.as_bytes()
+        self.as_str() == *other
     }
 }
 

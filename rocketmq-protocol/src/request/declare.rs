@@ -8,13 +8,12 @@ pub(crate) fn read_field<T: Field>(
     field: &'static str,
     value: FieldValue<'_>,
 ) -> Result<Option<T>, PayloadError> {
-    let text = value.as_str();
     match T::read(value) {
         Some(value) => Ok(Some(value)),
         // The compact encoding cannot tell an empty value from an absent one.
-        None if text.is_empty() => Ok(None),
+        None if value.as_str().is_empty() => Ok(None),
         None => {
-            let value = text.chars().take(64).collect();
+            let value = value.as_str().chars().take(64).collect();
             Err(PayloadError::Malformed { field, value, expected: T::EXPECTED })
         }
     }
