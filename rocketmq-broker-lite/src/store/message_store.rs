@@ -20,6 +20,7 @@ use super::consume_queue::ConsumeQueue;
 use super::dispatch::{Dispatch, QueueUnits};
 use super::error::{AppendError, FlushError, StoreError};
 use super::health::Health;
+use super::index::{Index, KeyMatches, KeyQuery};
 use super::lock::FolderLock;
 use super::log_flusher::LogFlusher;
 use super::options::{FlushMode, StoreOptions};
@@ -49,6 +50,7 @@ struct Shared {
     health: Health,
     log_flusher: LogFlusher,
     queues_changed: Wake,
+    index: Index,
     /// As it was found, apart from the times that flushing moves.
     checkpoint: Checkpoint,
     /// Until the store is closed.
@@ -94,6 +96,9 @@ impl Store {
         store.start("store-allocate", Shared::allocate_ahead)?;
         store.start("store-flush-log", Shared::flush_log)?;
         store.start("store-flush-queues", Shared::flush_queues)?;
+        if store.shared.options.index {
+            store.start("store-index", Shared::build_index)?;
+        }
         Ok(store)
     }
 
@@ -128,6 +133,7 @@ impl Store {
         shared.dispatch.run(&shared.log, &shared.queues);
         shared.log_flusher.wake.announce();
         shared.queues_changed.announce();
+        shared.index.wake.announce();
         Ok(appended)
     }
 
@@ -230,6 +236,16 @@ impl Store {
         self.shared.log.record_at(position)
     }
 
+    /// The newest messages with a key, oldest first. A message that was appended before is found, unless the index has just lost its
+    /// files and many messages are not in it again yet. Reads all over the log, so it may wait for the disk.
+    ///
+    /// # Errors
+    /// When an index file cannot be read.
+    pub fn query(&self, query: KeyQuery<'_>) -> Result<KeyMatches, StoreError> {
+        let shared = &*self.shared;
+        shared.index.query(&shared.log, shared.to_be_indexed(), query)
+    }
+
     /// First position of the commit log.
     pub fn min_position(&self) -> LogPosition {
         self.shared.log.start()
@@ -285,6 +301,7 @@ impl Store {
         self.shared.log.spare_wanted.stop();
         self.shared.log_flusher.wake.stop();
         self.shared.queues_changed.stop();
+        self.shared.index.wake.stop();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if thread.join().is_err() {
                 warn!(root = %self.shared.options.root.display(), "a thread of the store panicked");
@@ -350,6 +367,8 @@ impl Shared {
         let log =
             CommitLog::new(dir, file_size, options.disk.clone(), Arc::clone(&options.clock), recovered.log);
 
+        let index_start = log_start.unwrap_or(log_end);
+        let index = Index::open(&options, clean, checkpoint.index_timestamp, index_start, log_end)?;
         // What recovery read may be in memory only, so the first flush starts at the beginning of it.
         let log_flusher =
             LogFlusher::new(log_start.filter(|_| !clean).unwrap_or(log_end), checkpoint.log_timestamp);
@@ -360,6 +379,7 @@ impl Shared {
             health: Health::default(),
             log_flusher,
             queues_changed: Wake::default(),
+            index,
             checkpoint,
             lock: Mutex::new(Some(lock)),
             options,
@@ -370,6 +390,7 @@ impl Shared {
         if shared.log.is_full() {
             shared.log.spare_wanted.announce(); // the first append finds its file ready
         }
+        shared.index.wake.announce(); // it may be behind
         write_abort(&abort)?;
         info!(root = %shared.options.root.display(), clean, log_end = %log_end, "store opened");
         Ok(shared)
@@ -425,6 +446,16 @@ impl Shared {
         }
     }
 
+    /// Thread: follows dispatch with the index.
+    fn build_index(&self) {
+        self.index.follow(&self.log, || self.dispatch.position());
+    }
+
+    /// How far the log is to be in the index, unless that is switched off.
+    fn to_be_indexed(&self) -> Option<LogPosition> {
+        self.options.index.then(|| self.dispatch.position())
+    }
+
     /// Puts queues and checkpoint on disk.
     fn sync_queues(&self) -> Result<(), StoreError> {
         // Before the writing: what is dispatched meanwhile may miss it.
@@ -432,7 +463,8 @@ impl Shared {
         self.queues.write(true)?;
         self.queues.sync()?;
         let log_timestamp = self.log_flusher.timestamp();
-        let checkpoint = Checkpoint { log_timestamp, queue_timestamp, ..self.checkpoint };
+        let index_timestamp = self.index.full_until();
+        let checkpoint = Checkpoint { log_timestamp, queue_timestamp, index_timestamp, ..self.checkpoint };
         checkpoint.store(&self.options.root.join("checkpoint"))
     }
 
@@ -441,8 +473,9 @@ impl Shared {
         self.dispatch.run(&self.log, &self.queues);
         let flushed = self.log_flusher.flush(&self.log);
         self.log_flusher.close();
+        let indexed = self.index.finish(&self.log, self.to_be_indexed());
         let synced = self.sync_queues();
-        flushed.and(synced)?;
+        flushed.and(indexed).and(synced)?;
         let abort = self.options.root.join("abort");
         match fs::remove_file(&abort) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,6 +1,6 @@
-//! The message store: commit log, consume queues and what keeps them right, in the files of the Java broker.
+//! The message store: commit log, consume queues, key index and what keeps them right, in the files of the Java broker.
 //!
-//! Data flows one way: append, commit log, dispatch, consume queue and arrival listeners, read. The store knows
+//! Data flows one way: append, commit log, dispatch, consume queue, key index and arrival listeners, read. The store knows
 //! topics, queues and records; it knows nothing of the network. See [`Store`].
 
 mod arrival;
@@ -12,6 +12,10 @@ mod disk;
 mod dispatch;
 mod error;
 mod health;
+mod index;
+mod index_file;
+mod index_key;
+mod index_writer;
 mod lock;
 mod log_flusher;
 mod mapped_file;
@@ -28,6 +32,8 @@ pub use arrival::Arrival;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use disk::Disk;
 pub use error::{AppendError, FlushError, StoreError};
+pub use index::{KeyMatches, KeyQuery};
+pub use index_key::IndexKey;
 pub use message_store::{Appended, QueueRange, Store};
 pub use options::{Clock, FlushMode, StoreOptions};
 pub use read::{ReadLimits, ReadOutcome, ReadStatus, TimeBoundary};

@@ -33,6 +33,14 @@ pub struct StoreOptions {
     pub commit_log_file_size: u64,
     /// Bytes of one consume queue file, rounded up to whole units of 20. Java: `mappedFileSizeConsumeQueue`; default 6,000,000.
     pub consume_queue_file_size: u64,
+    /// Whether messages get into the index, by which they are found by key. Java: `messageIndexEnable`; default true.
+    pub index: bool,
+    /// Hash slots of one index file. Java: `maxHashSlotNum`; default 5,000,000. The file that is being filled has them in memory,
+    /// 4 bytes each.
+    pub index_slots: u64,
+    /// Items of one index file, one per key of a message, and one that is not used. Java: `maxIndexNum`; default 20,000,000. They have 20
+    /// bytes each in a sparse file.
+    pub index_items: u64,
     /// When records are forced to disk. Java: `flushDiskType`; default `Async`.
     pub flush_mode: FlushMode,
     /// How long a background flush lets appends gather. Java: `flushIntervalCommitLog`; default 500 ms.
@@ -69,6 +77,9 @@ impl StoreOptions {
             root,
             commit_log_file_size: 1 << 30,
             consume_queue_file_size: 6_000_000,
+            index: true,
+            index_slots: 5_000_000,
+            index_items: 20_000_000,
             flush_mode: FlushMode::Async,
             flush_interval: Duration::from_millis(500),
             queue_flush_interval: Duration::from_secs(1),

@@ -40,6 +40,11 @@ impl Wake {
         self.change(|state| state.stopped = true);
     }
 
+    /// Whether [`Wake::stop`] was called: a long piece of work asks in between.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped
+    }
+
     /// Sleeps until there is work, then for `pause` to let more of it gather, unless it is urgent. False once stopped.
     pub(super) fn wait(&self, pause: Duration) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,30 +10,37 @@ use rocketmq_protocol::{LogPosition, QueueId};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct Expected {
+pub(crate) struct Expected {
     end: i64,
     #[serde(default)]
     checkpoint: Vec<i64>,
     #[serde(default)]
-    records: Vec<Record>,
+    pub(crate) records: Vec<Record>,
+    #[serde(default)]
+    pub(crate) index: Vec<IndexHeader>,
+    #[serde(default)]
+    pub(crate) key_queries: BTreeMap<String, Vec<i64>>,
     #[serde(default)]
     queues: BTreeMap<String, Vec<(i64, i64, i32, i64)>>,
     ranges: BTreeMap<String, (i64, i64)>,
 }
 
 /// position, size, topic, queue id, queue offset, store timestamp, system flag, body CRC, tag hash
-type Record = (i64, usize, String, i32, i64, i64, i32, u32, i64);
+pub(crate) type Record = (i64, usize, String, i32, i64, i64, i32, u32, i64);
+
+/// file name, begin timestamp, end timestamp, begin position, end position, slots in use, number of the next item
+pub(crate) type IndexHeader = (String, i64, i64, i64, i64, i32, i32);
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn expected() -> BTreeMap<String, Expected> {
+pub(crate) fn expected() -> BTreeMap<String, Expected> {
     serde_json::from_reader(File::open(golden().join("expected.json")).unwrap()).unwrap()
 }
 
 /// Unpacks what the store reads of one folder.
-fn unpack(name: &str, target: &Path) -> StoreOptions {
+pub(crate) fn unpack(name: &str, target: &Path) -> StoreOptions {
     let archive = File::open(golden().join("store.tar.gz")).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     for entry in archive.entries().unwrap() {
@@ -41,8 +48,16 @@ fn unpack(name: &str, target: &Path) -> StoreOptions {
         let path = entry.path().unwrap().into_owned();
         let part = path.strip_prefix(name).ok().and_then(|path| path.components().next());
         let part = part.and_then(|part| part.as_os_str().to_str().map(str::to_owned));
-        let parts =
-            ["commitlog", "consumequeue", "batchconsumequeue", "checkpoint", "abort", "abort.bak", "lock"];
+        let parts = [
+            "commitlog",
+            "consumequeue",
+            "batchconsumequeue",
+            "index",
+            "checkpoint",
+            "abort",
+            "abort.bak",
+            "lock",
+        ];
         if part.is_some_and(|part| parts.contains(&part.as_str())) {
             entry.unpack_in(target).unwrap();
         }
@@ -50,6 +65,7 @@ fn unpack(name: &str, target: &Path) -> StoreOptions {
     let mut options = StoreOptions::new(target.join(name));
     options.commit_log_file_size = 131_072;
     options.consume_queue_file_size = 1000;
+    (options.index_slots, options.index_items) = (100, 200);
     options
 }
 
@@ -103,8 +119,12 @@ fn check_queues(store: &Store, expected: &Expected) {
 
 /// The queue files below `root`, by path.
 fn queue_files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    files_below(root, "consumequeue")
+}
+
+pub(crate) fn files_below(root: &Path, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![root.join("consumequeue")];
+    let mut folders = vec![root.join(folder)];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

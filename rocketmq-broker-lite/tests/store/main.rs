@@ -3,6 +3,8 @@
 
 mod append;
 mod golden;
+mod golden_index;
+mod index;
 mod read;
 mod records;
 mod recovery;

@@ -1,0 +1,62 @@
+//! [`IndexKey`]: what a message is found by in the index.
+
+use rocketmq_protocol::message::{StoredMessageRef, SysFlag, property};
+
+/// A key of a message. Java: `store/index/IndexService.java`, `buildIndex`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexKey<'a> {
+    /// The unique key of the producer, or a word of the property `KEYS`.
+    Key(&'a str),
+    /// The tag. Java brokers before 5.4 did not index it.
+    Tag(&'a str),
+}
+
+impl<'a> IndexKey<'a> {
+    /// The keys that `message` is indexed under, in the order of Java's index items: the unique key, the words of `KEYS`, the tag.
+    /// None of a transaction that was rolled back.
+    pub(super) fn of(message: &StoredMessageRef<'a>) -> impl Iterator<Item = Self> + use<'a> {
+        let (mut unique, mut keys, mut tag) = (None, None, None);
+        if message.sys_flag().transaction() != SysFlag::TRANSACTION_ROLLBACK {
+            for (name, value) in message.properties() {
+                match name {
+                    property::UNIQ_KEY => unique = Some(value),
+                    property::KEYS => keys = Some(value),
+                    property::TAGS => tag = Some(value),
+                    _ => {}
+                }
+            }
+        }
+        let words = keys.into_iter().flat_map(|keys| keys.split(' ').filter(|word| !word.is_empty()));
+        unique.into_iter().chain(words).map(Self::Key).chain(tag.map(Self::Tag))
+    }
+
+    /// What stands for the key in the index: `String.hashCode` of `topic#key`, or of `topic#T#tag`, without its sign.
+    pub(super) fn hash(self, topic: &str) -> i32 {
+        let (infix, text) = match self {
+            Self::Key(key) => ("#", key),
+            Self::Tag(tag) => ("#T#", tag),
+        };
+        let units = [topic, infix, text].into_iter().flat_map(str::encode_utf16);
+        let hash = units.fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        hash.checked_abs().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocketmq_protocol::message::java_string_hash;
+
+    use super::*;
+
+    #[test]
+    fn the_hash_is_javas_without_its_sign() {
+        assert_eq!(IndexKey::Key("key7").hash("orders"), java_string_hash("orders#key7").abs());
+        assert_eq!(IndexKey::Tag("A").hash("orders"), java_string_hash("orders#T#A").abs());
+    }
+
+    #[test]
+    fn the_one_hash_that_has_no_opposite_becomes_0() {
+        assert_eq!(java_string_hash("t#qolygtg"), i32::MIN);
+        assert_eq!(IndexKey::Key("qolygtg").hash("t"), 0);
+    }
+}
