@@ -257,6 +257,17 @@ settings! {
     commit_log_file_size: u64 = "mappedFileSizeCommitLog", 1 << 30;
     /// Bytes of a consume queue file, rounded up to whole units of 20; fixed for the life of a store.
     consume_queue_file_size: u64 = "mappedFileSizeConsumeQueue", 6_000_000;
+    /// Whether messages can be found by key.
+    index: bool = "messageIndexEnable", true;
+    /// Hash slots of an index file, which takes 4 bytes of memory for each while it is being filled; fixed for the
+    /// life of a store.
+    index_slots: u64 = "maxHashSlotNum", 5_000_000;
+    /// Items of an index file, 20 bytes each in a sparse file; fixed for the life of a store.
+    index_items: u64 = "maxIndexNum", 20_000_000;
+    /// Messages of one answer to a query by key, whatever is asked for.
+    max_query_count: u64 = "maxMsgsNumBatch", 64;
+    /// Messages of one answer to a query by unique key.
+    default_query_count: u64 = "defaultQueryMaxNum", 32;
     /// Bytes that a message body, or that of a batch, may have.
     max_message_size: u64 = "maxMessageSize", 4 * 1024 * 1024;
     /// Whether a send is answered before or after its message is on disk.
@@ -393,7 +404,6 @@ const IGNORED_KEYS: &[&str] = &[
     "commitLogRecoverMaxNum",
     "compressedRegister",
     "consumerManageThreadPoolNums",
-    "defaultQueryMaxNum",
     "deleteCommitLogFilesInterval",
     "deleteConsumeQueueFilesInterval",
     "deleteWhen",
@@ -436,13 +446,9 @@ const IGNORED_KEYS: &[&str] = &[
     "mappedFileSizeTimerLog",
     "maxErrorRateOfBloomFilter",
     "maxFilterMessageSize",
-    "maxHashSlotNum",
-    "maxIndexNum",
     "maxLmqConsumeQueueNum",
-    "maxMsgsNumBatch",
     "maxTransferBytesOnMessageInDisk",
     "maxTransferCountOnMessageInDisk",
-    "messageIndexEnable",
     "messageIndexSafe",
     "minInSyncReplicas",
     "msgTraceTopicName",

@@ -137,10 +137,15 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB.
+    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB, an index file 8 MiB.
     pub fn builder() -> StandaloneBuilder {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let config = BrokerConfig { commit_log_file_size: 16 * 1024 * 1024, ..BrokerConfig::default() };
+        let config = BrokerConfig {
+            commit_log_file_size: 16 * 1024 * 1024,
+            index_slots: 100_000,
+            index_items: 400_000,
+            ..BrokerConfig::default()
+        };
         StandaloneBuilder {
             config,
             store: None,

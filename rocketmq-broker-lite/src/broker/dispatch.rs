@@ -47,6 +47,7 @@ impl Service for Dispatch {
             GetMinOffset::CODE => at_once(call, |_, request| queries.min_offset(&request)),
             SearchOffset::CODE => self.blocking(call, QueryService::search_offset),
             GetEarliestStoreTime::CODE => self.blocking(call, QueryService::earliest_store_time),
+            QueryMessage::CODE => self.blocking(call, QueryService::query_message),
             ViewMessage::CODE => self.blocking(call, QueryService::view_message),
             GetTopicConfig::CODE => at_once(call, |_, request| self.topic_admin.get(&request)),
             GetAllTopicConfig::CODE => at_once(call, |_, _: GetAllTopicConfig| self.topic_admin.list()),

@@ -138,6 +138,9 @@ fn store_options(config: &BrokerConfig, clock: &Clock) -> Result<StoreOptions, B
     }
     options.commit_log_file_size = config.commit_log_file_size;
     options.consume_queue_file_size = config.consume_queue_file_size;
+    options.index = config.index;
+    options.index_slots = config.index_slots;
+    options.index_items = config.index_items;
     options.flush_mode = match config.flush_disk {
         FlushDisk::Async => FlushMode::Async,
         FlushDisk::Sync => FlushMode::Sync,
@@ -236,6 +239,7 @@ impl Opened {
             )),
             pull: Arc::clone(&pull),
             queries: Arc::new(QueryService {
+                config: Arc::clone(&config),
                 store: Arc::clone(&store),
                 topics: Arc::clone(&topics),
                 groups: Arc::clone(&groups),

@@ -1,12 +1,12 @@
-//! Looking things up: offsets of queues and groups, single messages.
+//! Looking things up: offsets of queues and groups, messages by position and by key.
 
 use std::sync::Arc;
 
-use rocketmq_protocol::request::Done;
+use rocketmq_protocol::request::{Done, Segments};
 use rocketmq_protocol::requests::{
     GetEarliestStoreTime, GetEarliestStoreTimeReply, GetMaxOffset, GetMaxOffsetReply, GetMinOffset,
-    GetMinOffsetReply, QueryConsumerOffset, QueryConsumerOffsetReply, SearchOffset, SearchOffsetReply,
-    UpdateConsumerOffset, ViewMessage, ViewMessageReply,
+    GetMinOffsetReply, QueryConsumerOffset, QueryConsumerOffsetReply, QueryMessage, QueryMessageReply,
+    SearchOffset, SearchOffsetReply, UpdateConsumerOffset, ViewMessage, ViewMessageReply,
 };
 use rocketmq_protocol::{QueueOffset, ResponseCode};
 
@@ -15,10 +15,12 @@ use super::groups::Groups;
 use super::refusal::Refusal;
 use super::tasks::Tasks;
 use super::topics::Topics;
-use crate::store::{Store, StoreError, TimeBoundary};
+use crate::config::BrokerConfig;
+use crate::store::{IndexKey, KeyQuery, Store, StoreError, TimeBoundary};
 
 /// Serves offset and message queries.
 pub(super) struct QueryService {
+    pub(super) config: Arc<BrokerConfig>,
     pub(super) store: Arc<Store>,
     pub(super) topics: Arc<Topics>,
     pub(super) groups: Arc<Groups>,
@@ -28,6 +30,8 @@ pub(super) struct QueryService {
 
 /// A message this near to the log's end counts as young: a new group of its queue starts with it.
 const LIKELY_IN_MEMORY: i64 = 256 * 1024 * 1024;
+/// Bytes of messages in one answer: a frame must hold them.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 impl QueryService {
     pub(super) fn max_offset(&self, request: &GetMaxOffset) -> Result<GetMaxOffsetReply, Refusal> {
@@ -64,6 +68,39 @@ impl QueryService {
             Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
         })?;
         Ok(ViewMessageReply { message })
+    }
+
+    /// Looks through the index, so it may wait for the disk. Java: `QueryMessageProcessor.java`, `queryMessage`.
+    pub(super) fn query_message(&self, request: QueryMessage) -> Result<QueryMessageReply, Refusal> {
+        // The count is the asker's: nothing may be sized by it.
+        let most = usize::try_from(self.config.max_query_count).unwrap_or(usize::MAX);
+        let max_messages = match request.unique_key_query {
+            Some(true) => usize::try_from(self.config.default_query_count).unwrap_or(most).min(most),
+            _ => usize::try_from(request.max_messages).unwrap_or(0).min(most),
+        };
+        let by_tag = request.index_type.as_deref() == Some("T");
+        let query = KeyQuery {
+            topic: &request.topic,
+            key: if by_tag { IndexKey::Tag(&request.key) } else { IndexKey::Key(&request.key) },
+            begin_timestamp: request.begin_timestamp,
+            end_timestamp: request.end_timestamp,
+            max_messages,
+            max_bytes: MAX_ANSWER,
+        };
+        let found = self.store.query(query).map_err(unreadable)?;
+        if found.records.is_empty() {
+            let off = if self.config.index { "" } else { ": the index is off (messageIndexEnable=false)" };
+            let QueryMessage { topic, key, begin_timestamp, end_timestamp, .. } = request;
+            let remark = format!(
+                "{topic} has no message with the key {key} stored from {begin_timestamp} to {end_timestamp}{off}"
+            );
+            return Err(Refusal::new(ResponseCode::QUERY_NOT_FOUND, remark));
+        }
+        Ok(QueryMessageReply {
+            index_last_timestamp: found.last_timestamp,
+            index_last_position: found.last_position,
+            messages: Segments::Many(found.records),
+        })
     }
 
     /// A group without an offset starts at 0 where all of the queue is young, and is told "unknown" otherwise.

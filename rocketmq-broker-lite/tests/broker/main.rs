@@ -3,5 +3,6 @@
 
 mod kill;
 mod program;
+mod query;
 mod support;
 mod wire;

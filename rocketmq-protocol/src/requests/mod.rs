@@ -6,6 +6,7 @@ mod kv_config;
 mod name_server_config;
 mod offset;
 mod pull;
+mod query;
 mod route;
 mod send;
 mod topic;
@@ -16,6 +17,7 @@ pub use kv_config::*;
 pub use name_server_config::*;
 pub use offset::*;
 pub use pull::*;
+pub use query::*;
 pub use route::*;
 pub use send::*;
 pub use topic::*;
@@ -35,6 +37,7 @@ mod tests {
         name_server_config::ROUND_TRIPS,
         offset::ROUND_TRIPS,
         pull::ROUND_TRIPS,
+        query::ROUND_TRIPS,
         route::ROUND_TRIPS,
         send::ROUND_TRIPS,
         topic::ROUND_TRIPS,
