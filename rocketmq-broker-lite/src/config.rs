@@ -257,6 +257,8 @@ settings! {
     commit_log_file_size: u64 = "mappedFileSizeCommitLog", 1 << 30;
     /// Bytes of a consume queue file, rounded up to whole units of 20; fixed for the life of a store.
     consume_queue_file_size: u64 = "mappedFileSizeConsumeQueue", 6_000_000;
+    /// Bytes of a batch consume queue file, rounded up to whole units of 46; fixed for the life of a store.
+    batch_queue_file_size: u64 = "mapperFileSizeBatchConsumeQueue", 13_800_000;
     /// Whether messages can be found by key.
     index: bool = "messageIndexEnable", true;
     /// Hash slots of an index file, which takes 4 bytes of memory for each while it is being filled; fixed for the
@@ -442,7 +444,6 @@ const IGNORED_KEYS: &[&str] = &[
     "haTransferBatchSize",
     "heartbeatThreadPoolNums",
     "inSyncReplicas",
-    "mapperFileSizeBatchConsumeQueue",
     "mappedFileSizeTimerLog",
     "maxErrorRateOfBloomFilter",
     "maxFilterMessageSize",

@@ -138,6 +138,7 @@ fn store_options(config: &BrokerConfig, clock: &Clock) -> Result<StoreOptions, B
     }
     options.commit_log_file_size = config.commit_log_file_size;
     options.consume_queue_file_size = config.consume_queue_file_size;
+    options.batch_queue_file_size = config.batch_queue_file_size;
     options.index = config.index;
     options.index_slots = config.index_slots;
     options.index_items = config.index_items;

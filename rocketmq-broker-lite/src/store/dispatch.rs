@@ -3,7 +3,6 @@
 //! There is no thread and no polling. Whoever appended tries to become the dispatcher; if somebody is at it already, that one sees the new
 //! record too and dispatches it. Records are dispatched in log order, each once.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering, fence};
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -36,27 +35,17 @@ pub(super) struct Dispatch {
 pub(super) struct QueueUnits {
     /// Delay of each level in ms, level 1 first.
     delays_ms: Vec<i64>,
-    /// Topics whose queues are batch consume queues: a Java broker refuses to start if they have ordinary ones too.
-    batch_topics: HashSet<String>,
 }
 
 impl QueueUnits {
-    pub(super) fn new(delay_levels: &[Duration], batch_topics: HashSet<String>) -> Self {
+    pub(super) fn new(delay_levels: &[Duration]) -> Self {
         let ms = |delay: &Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        Self { delays_ms: delay_levels.iter().map(ms).collect(), batch_topics }
-    }
-
-    pub(super) fn is_batch_topic(&self, topic: &str) -> bool {
-        !self.batch_topics.is_empty() && self.batch_topics.contains(topic)
+        Self { delays_ms: delay_levels.iter().map(ms).collect() }
     }
 
     /// The unit of a record, if it has one.
     pub(super) fn of(&self, message: &StoredMessageRef<'_>) -> Option<Unit> {
-        let sys_flag = message.sys_flag();
-        if !is_queued(sys_flag)
-            || sys_flag.contains(SysFlag::INNER_BATCH)
-            || self.is_batch_topic(message.topic())
-        {
+        if !is_queued(message.sys_flag()) {
             return None;
         }
         let tag_hash = match message.topic() {
@@ -85,10 +74,6 @@ impl Dispatch {
             listeners: Mutex::default(),
             queue_units,
         }
-    }
-
-    pub(super) fn queue_units(&self) -> &QueueUnits {
-        &self.queue_units
     }
 
     pub(super) fn position(&self) -> LogPosition {
@@ -150,7 +135,8 @@ impl Dispatch {
 
     fn dispatch_message(&self, message: &StoredMessageRef<'_>, queues: &QueueTable, listeners: &[Listener]) {
         self.timestamp.store(message.store_timestamp(), Ordering::Release);
-        let Some(unit) = self.queue_units.of(message) else { return };
+        let inner_batch = message.sys_flag().contains(SysFlag::INNER_BATCH); // an ordinary queue cannot have it
+        let Some(unit) = self.queue_units.of(message).filter(|_| !inner_batch) else { return };
         if !queues.put(message.topic(), message.queue_id(), message.queue_offset(), unit) {
             return;
         }

@@ -117,8 +117,10 @@ pub enum AppendError {
         /// The queue id.
         queue_id: i32,
     },
-    /// The topic's queues are of the kind `BatchCQ`, which this store does not write.
-    #[error("topic {topic:?} has batch consume queues (queue.type=BatchCQ), which are not supported")]
+    /// The topic's queues are of the kind `BatchCQ`, which this store reads and does not write.
+    #[error(
+        "topic {topic:?} has batch consume queues (queue.type=BatchCQ), which can be read here, not written"
+    )]
     BatchQueue {
         /// The topic.
         topic: String,

@@ -1,6 +1,5 @@
 //! [`Store`]: commit log, queues and threads put together.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,6 +13,7 @@ use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, TagHash};
 use tracing::{info, warn};
 
 use super::arrival::Arrival;
+use super::batch_queues::{BatchQueue, BatchQueues};
 use super::checkpoint::Checkpoint;
 use super::commit_log::CommitLog;
 use super::consume_queue::ConsumeQueue;
@@ -25,7 +25,7 @@ use super::lock::FolderLock;
 use super::log_flusher::LogFlusher;
 use super::options::{FlushMode, StoreOptions};
 use super::queue_files::QueueFiles;
-use super::queue_table::{QueueTable, folders};
+use super::queue_table::QueueTable;
 use super::read::{self, ReadLimits, ReadOutcome, TimeBoundary};
 use super::recovery::Recovery;
 use super::wake::Wake;
@@ -46,6 +46,7 @@ struct Shared {
     options: StoreOptions,
     log: CommitLog,
     queues: QueueTable,
+    batch_queues: BatchQueues,
     dispatch: Dispatch,
     health: Health,
     log_flusher: LogFlusher,
@@ -125,7 +126,7 @@ impl Store {
     ) -> Result<Appended, AppendError> {
         let shared = &*self.shared;
         shared.health.check()?;
-        if shared.dispatch.queue_units().is_batch_topic(topic) {
+        if shared.batch_queues.has_topic(topic) {
             return Err(AppendError::BatchQueue { topic: topic.to_owned() });
         }
         let queue = shared.queues.obtain(topic, queue_id)?;
@@ -161,32 +162,42 @@ impl Store {
         limits: ReadLimits,
         filter: impl FnMut(TagHash) -> bool,
     ) -> Result<ReadOutcome, StoreError> {
-        match self.shared.queues.find(topic, queue_id) {
-            Some(queue) => {
-                read::read(&queue, self.shared.queues.files(), &self.shared.log, offset.get(), limits, filter)
-            }
+        if let Some(queue) = self.shared.queues.find(topic, queue_id) {
+            let files = self.shared.queues.files();
+            return read::read(&queue, files, &self.shared.log, offset.get(), limits, filter);
+        }
+        match self.shared.batch_queues.find(topic, queue_id) {
+            Some(queue) => read::read_batches(queue, &self.shared.log, offset.get(), limits, filter),
             None => Ok(ReadOutcome::no_queue()),
         }
     }
 
     /// First offset of a queue; 0 without one.
     pub fn min_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
-        self.offset(topic, queue_id, ConsumeQueue::min)
+        self.offset(topic, queue_id, ConsumeQueue::min, BatchQueue::min)
     }
 
     /// Offset behind the last readable message of a queue; 0 without one.
     pub fn max_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
-        self.offset(topic, queue_id, ConsumeQueue::max)
+        self.offset(topic, queue_id, ConsumeQueue::max, BatchQueue::max)
     }
 
     /// Offset the next appended message of a queue gets.
     pub fn next_offset(&self, topic: &str, queue_id: QueueId) -> QueueOffset {
-        self.offset(topic, queue_id, ConsumeQueue::next)
+        self.offset(topic, queue_id, ConsumeQueue::next, BatchQueue::max)
     }
 
-    fn offset(&self, topic: &str, queue_id: QueueId, which: fn(&ConsumeQueue) -> i64) -> QueueOffset {
-        let queue = self.shared.queues.find(topic, queue_id);
-        QueueOffset::new(queue.map_or(0, |queue| which(&queue)))
+    fn offset(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        which: fn(&ConsumeQueue) -> i64,
+        which_of_batches: fn(&BatchQueue) -> i64,
+    ) -> QueueOffset {
+        QueueOffset::new(match self.shared.queues.find(topic, queue_id) {
+            Some(queue) => which(&queue),
+            None => self.shared.batch_queues.find(topic, queue_id).map_or(0, which_of_batches),
+        })
     }
 
     /// The offset that belongs to a store time, within the queue's range; 0 without a queue.
@@ -200,9 +211,17 @@ impl Store {
         time_ms: i64,
         boundary: TimeBoundary,
     ) -> Result<QueueOffset, StoreError> {
-        let Some(queue) = self.shared.queues.find(topic, queue_id) else { return Ok(QueueOffset::ZERO) };
-        let files = self.shared.queues.files();
-        read::offset_by_time(&queue, files, &self.shared.log, time_ms, boundary).map(QueueOffset::new)
+        let found = match self.shared.queues.find(topic, queue_id) {
+            Some(queue) => {
+                let files = self.shared.queues.files();
+                read::offset_by_time(&queue, files, &self.shared.log, time_ms, boundary)
+            }
+            None => match self.shared.batch_queues.find(topic, queue_id) {
+                Some(queue) => queue.offset_by_time(time_ms, boundary),
+                None => Ok(0),
+            },
+        };
+        found.map(QueueOffset::new)
     }
 
     /// When the first message of a queue was stored, in ms since 1970; `None` if it has none.
@@ -223,7 +242,12 @@ impl Store {
         queue_id: QueueId,
         offset: QueueOffset,
     ) -> Result<Option<i64>, StoreError> {
-        let Some(queue) = self.shared.queues.find(topic, queue_id) else { return Ok(None) };
+        let Some(queue) = self.shared.queues.find(topic, queue_id) else {
+            return match self.shared.batch_queues.find(topic, queue_id) {
+                Some(queue) => queue.store_time(offset.get()),
+                None => Ok(None),
+            };
+        };
         if !(queue.min()..queue.max()).contains(&offset.get()) {
             return Ok(None);
         }
@@ -264,7 +288,14 @@ impl Store {
             min_offset: QueueOffset::new(queue.min()),
             max_offset: QueueOffset::new(queue.max()),
         };
-        self.shared.queues.all().into_iter().map(range).collect()
+        let batch_range = |(topic, queue_id, queue): (&str, QueueId, &BatchQueue)| QueueRange {
+            topic: Arc::from(topic),
+            queue_id,
+            min_offset: QueueOffset::new(queue.min()),
+            max_offset: QueueOffset::new(queue.max()),
+        };
+        let batches = self.shared.batch_queues.all().map(batch_range);
+        self.shared.queues.all().into_iter().map(range).chain(batches).collect()
     }
 
     /// Calls `listener` for each message that becomes readable from now on.
@@ -341,17 +372,16 @@ impl Shared {
             options.disk.clone(),
         );
         let queues = QueueTable::load(files, clean)?;
-        let batch_topics: HashSet<_> =
-            folders(&options.root.join("batchconsumequeue"))?.into_iter().collect();
-        if !batch_topics.is_empty() {
-            warn!(topics = ?batch_topics, "batch consume queues (queue.type=BatchCQ) are not supported, their messages stay unread");
-        }
-        let queue_units = QueueUnits::new(&options.delay_levels, batch_topics);
+        let batch_root = options.root.join("batchconsumequeue");
+        let mut batch_queues =
+            BatchQueues::load(batch_root, options.batch_queue_file_size, options.disk.clone())?;
+        let queue_units = QueueUnits::new(&options.delay_levels);
         let recovery = Recovery {
             dir: &options.commit_log_dir,
             file_size,
             disk: &options.disk,
             queues: &queues,
+            batch_queues: &mut batch_queues,
             queue_units: &queue_units,
             checkpoint,
             clean,
@@ -376,6 +406,7 @@ impl Shared {
             dispatch: Dispatch::new(log_end, timestamp, queue_units),
             log,
             queues,
+            batch_queues,
             health: Health::default(),
             log_flusher,
             queues_changed: Wake::default(),

@@ -4,6 +4,8 @@
 //! topics, queues and records; it knows nothing of the network. See [`Store`].
 
 mod arrival;
+mod batch_queues;
+mod batch_unit;
 mod checkpoint;
 mod commit_log;
 mod config_file;

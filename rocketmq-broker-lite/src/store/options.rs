@@ -33,6 +33,8 @@ pub struct StoreOptions {
     pub commit_log_file_size: u64,
     /// Bytes of one consume queue file, rounded up to whole units of 20. Java: `mappedFileSizeConsumeQueue`; default 6,000,000.
     pub consume_queue_file_size: u64,
+    /// Bytes of one batch consume queue file, rounded up to whole units of 46. Java: `mapperFileSizeBatchConsumeQueue`; default 13,800,000.
+    pub batch_queue_file_size: u64,
     /// Whether messages get into the index, by which they are found by key. Java: `messageIndexEnable`; default true.
     pub index: bool,
     /// Hash slots of one index file. Java: `maxHashSlotNum`; default 5,000,000. The file that is being filled has them in memory,
@@ -77,6 +79,7 @@ impl StoreOptions {
             root,
             commit_log_file_size: 1 << 30,
             consume_queue_file_size: 6_000_000,
+            batch_queue_file_size: 13_800_000,
             index: true,
             index_slots: 5_000_000,
             index_items: 20_000_000,

@@ -77,9 +77,7 @@ impl QueueTable {
         if let Some(queue) = self.find(topic, queue_id) {
             return Ok(queue);
         }
-        let names_a_folder =
-            !topic.is_empty() && topic.len() <= LONGEST_TOPIC && topic != "." && topic != "..";
-        if !names_a_folder || topic.contains(['/', '\0']) {
+        if !names_a_folder(topic) {
             return Err(AppendError::Topic { topic: topic.to_owned() });
         }
         if queue_id.get() < 0 {
@@ -196,6 +194,12 @@ impl QueueTable {
         }
         Ok(())
     }
+}
+
+/// Whether a topic, from a stranger or from a damaged record, can be the name of a folder.
+pub(super) fn names_a_folder(topic: &str) -> bool {
+    let one_level = topic != "." && topic != ".." && !topic.contains(['/', '\0']);
+    one_level && !topic.is_empty() && topic.len() <= LONGEST_TOPIC
 }
 
 /// Names of the folders in `dir`.

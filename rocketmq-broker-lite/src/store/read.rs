@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rocketmq_protocol::message::StoredMessageRef;
 use rocketmq_protocol::{LogPosition, QueueOffset, TagHash};
 
+use super::batch_queues::BatchQueue;
 use super::commit_log::{CommitLog, record_range};
 use super::consume_queue::ConsumeQueue;
 use super::error::StoreError;
@@ -106,8 +107,20 @@ impl ReadOutcome {
         Self::nothing(ReadStatus::NoMatchedLogicQueue, 0, 0, 0)
     }
 
-    /// Takes up the record of `unit`; false if it is not there any more.
-    fn take(&mut self, unit: Unit, run: &mut Option<Run>, log: &CommitLog) -> bool {
+    /// What is known without looking at a unit: there is nothing at `offset`.
+    fn outside(offset: i64, min: i64, max: i64) -> Option<Self> {
+        let (status, next) = match offset {
+            _ if max == 0 => (ReadStatus::NoMessageInQueue, 0),
+            _ if offset < min => (ReadStatus::OffsetTooSmall, min),
+            _ if offset == max => (ReadStatus::OffsetOverflowOne, offset),
+            _ if offset > max => (ReadStatus::OffsetOverflowBadly, max),
+            _ => return None,
+        };
+        Some(Self::nothing(status, next, min, max))
+    }
+
+    /// Takes up the record of `unit`, which has `count` messages; false if it is not there any more.
+    fn take(&mut self, unit: Unit, count: usize, run: &mut Option<Run>, log: &CommitLog) -> bool {
         let range = |file: Arc<MappedFile>| {
             let (start, end) = record_range(&file, unit.position, unit.size)?;
             Some(Run { file, start, end })
@@ -115,7 +128,7 @@ impl ReadOutcome {
         // Messages arrive in bursts from one file: the last one is most likely the right one, and then costs no lookup.
         let known = run.as_ref().and_then(|run| range(Arc::clone(&run.file)));
         let Some(record) = known.or_else(|| log.file_at(unit.position).and_then(range)) else { return false };
-        self.messages += 1;
+        self.messages += count;
         self.bytes += record.end - record.start;
         match run {
             Some(run) if Arc::ptr_eq(&run.file, &record.file) && run.end == record.start => {
@@ -144,18 +157,8 @@ pub(super) fn read(
     mut filter: impl FnMut(TagHash) -> bool,
 ) -> Result<ReadOutcome, StoreError> {
     let (min, max) = (queue.min(), queue.max());
-    let nothing = |status, next| Ok(ReadOutcome::nothing(status, next, min, max));
-    if max == 0 {
-        return nothing(ReadStatus::NoMessageInQueue, 0);
-    }
-    if offset < min {
-        return nothing(ReadStatus::OffsetTooSmall, min);
-    }
-    if offset == max {
-        return nothing(ReadStatus::OffsetOverflowOne, offset);
-    }
-    if offset > max {
-        return nothing(ReadStatus::OffsetOverflowBadly, max);
+    if let Some(outside) = ReadOutcome::outside(offset, min, max) {
+        return Ok(outside);
     }
 
     let mut outcome = ReadOutcome::nothing(ReadStatus::NoMatchedMessage, offset, min, max);
@@ -181,7 +184,7 @@ pub(super) fn read(
                 if full && outcome.messages > 0 {
                     break 'examine;
                 }
-                if outcome.take(unit, &mut run, log) {
+                if outcome.take(unit, 1, &mut run, log) {
                     outcome.status = ReadStatus::Found;
                 } else {
                     if outcome.messages == 0 {
@@ -196,13 +199,52 @@ pub(super) fn read(
         }
         if at == before {
             if at == offset {
-                return nothing(ReadStatus::OffsetFoundNull, next_file);
+                return Ok(ReadOutcome::nothing(ReadStatus::OffsetFoundNull, next_file, min, max));
             }
             break;
         }
     }
     outcome.finish(run);
     outcome.next_offset = QueueOffset::new(at);
+    outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
+    Ok(outcome)
+}
+
+/// As [`read`], where each record stands for several messages: it comes whole, whichever of them `offset` is.
+pub(super) fn read_batches(
+    queue: &BatchQueue,
+    log: &CommitLog,
+    offset: i64,
+    limits: ReadLimits,
+    mut filter: impl FnMut(TagHash) -> bool,
+) -> Result<ReadOutcome, StoreError> {
+    let (min, max) = (queue.min(), queue.max());
+    if let Some(outside) = ReadOutcome::outside(offset, min, max) {
+        return Ok(outside);
+    }
+    let mut outcome = ReadOutcome::nothing(ReadStatus::NoMatchedMessage, offset, min, max);
+    let (mut run, mut examined) = (None, log.end());
+    let first = queue.unit_at(offset)?;
+    for at in first..first + EXAMINED_AT_LEAST as i64 {
+        let Some(batch) = queue.unit(at)? else { break };
+        let count = usize::try_from(batch.count).unwrap_or(1);
+        if filter(batch.unit.tag_hash) {
+            let size = usize::try_from(batch.unit.size).unwrap_or(usize::MAX);
+            let full = outcome.messages + count > limits.max_messages
+                || outcome.bytes.saturating_add(size) > limits.max_bytes;
+            if full && outcome.messages > 0 {
+                break;
+            }
+            if outcome.take(batch.unit, count, &mut run, log) {
+                outcome.status = ReadStatus::Found;
+            } else if outcome.messages == 0 {
+                outcome.status = ReadStatus::MessageWasRemoving;
+            }
+        }
+        examined = batch.unit.position;
+        outcome.next_offset = QueueOffset::new(batch.end());
+    }
+    outcome.finish(run);
     outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
 }

@@ -14,6 +14,7 @@ use rocketmq_protocol::LogPosition;
 use rocketmq_protocol::message::{MessageError, StoredMessageRef};
 use tracing::{info, warn};
 
+use super::batch_queues::BatchQueues;
 use super::checkpoint::Checkpoint;
 use super::commit_log::{BLANK_HEADER, LogState};
 use super::disk::Disk;
@@ -34,6 +35,7 @@ pub(super) struct Recovery<'a> {
     pub(super) file_size: usize,
     pub(super) disk: &'a Disk,
     pub(super) queues: &'a QueueTable,
+    pub(super) batch_queues: &'a mut BatchQueues,
     pub(super) queue_units: &'a QueueUnits,
     pub(super) checkpoint: Checkpoint,
     /// Whether the last run ended in order.
@@ -77,7 +79,7 @@ struct Scan {
 }
 
 impl Recovery<'_> {
-    pub(super) fn run(self) -> Result<Recovered, StoreError> {
+    pub(super) fn run(mut self) -> Result<Recovered, StoreError> {
         let found = self.log_files()?;
         let (start_file, start) = self.start(&found)?;
         let mut files: VecDeque<Arc<MappedFile>> = VecDeque::with_capacity(found.len());
@@ -119,6 +121,7 @@ impl Recovery<'_> {
         let end = LogPosition::new(end);
         let log_start = files.front().map_or(end, |file| file.base());
         self.queues.fit(log_start, end)?;
+        self.batch_queues.fit(log_start, end)?;
         if !self.clean {
             info!(records = scan.records, from = %start, log_end = %end, "commit log recovered");
         }
@@ -169,7 +172,7 @@ impl Recovery<'_> {
     }
 
     /// Reads the records of a file from byte `at` on. `None` if the log goes on in the next file.
-    fn scan(&self, file: &MappedFile, mut at: usize, scan: &mut Scan) -> Result<Option<Cut>, StoreError> {
+    fn scan(&mut self, file: &MappedFile, mut at: usize, scan: &mut Scan) -> Result<Option<Cut>, StoreError> {
         let bytes = file.readable();
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let position = file.base().plus(at as i64);
@@ -208,8 +211,11 @@ impl Recovery<'_> {
         Ok(message)
     }
 
-    fn dispatch(&self, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {
+    fn dispatch(&mut self, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {
         if let Some(unit) = self.queue_units.of(message) {
+            if self.batch_queues.are_for(message) {
+                return self.batch_queues.put(message, unit);
+            }
             self.queues.put(message.topic(), message.queue_id(), message.queue_offset(), unit);
             if self.queues.unwritten_bytes() > UNWRITTEN_LIMIT {
                 self.queues.write(true)?;

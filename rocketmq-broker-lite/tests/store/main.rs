@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests are tests
 
 mod append;
+mod batch;
 mod golden;
 mod golden_index;
 mod index;

@@ -1,0 +1,247 @@
+//! [`BatchQueues`]: the queues of topics that a Java broker keeps with `queue.type=BatchCQ`, whose records stand for several messages.
+//!
+//! `ROOT/batchconsumequeue/<topic>/<queue id>/<20 digits>`: files of one size, named by the byte offset of their first unit. They are read,
+//! and recovery adds what is missing; no message is appended to such a topic, so nothing changes once the store is open.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rocketmq_protocol::message::{StoredMessageRef, SysFlag};
+use rocketmq_protocol::{LogPosition, QueueId};
+use tracing::{error, warn};
+
+use super::batch_unit::{BATCH_UNIT_SIZE, BatchUnit};
+use super::disk::Disk;
+use super::error::StoreError;
+use super::mapped_file::file_path;
+use super::queue_files::log_files;
+use super::queue_table::{folders, names_a_folder};
+use super::read::TimeBoundary;
+use super::unit::Unit;
+
+#[derive(Debug)]
+pub(super) struct BatchQueues {
+    root: PathBuf,
+    units_per_file: i64,
+    disk: Disk,
+    topics: HashMap<String, BTreeMap<QueueId, BatchQueue>>,
+}
+
+#[derive(Debug)]
+pub(super) struct BatchQueue {
+    dir: PathBuf,
+    units_per_file: i64,
+    /// First unit that the files have, and that the log has a record of.
+    first: i64,
+    /// Behind the last one.
+    end: i64,
+    /// Offset of the first message.
+    min: i64,
+    /// Offset behind the last one.
+    max: i64,
+}
+
+impl BatchQueues {
+    /// Loads every queue there is in the files below `root`.
+    pub(super) fn load(root: PathBuf, file_size: u64, disk: Disk) -> Result<Self, StoreError> {
+        let units_per_file = i64::try_from(file_size.div_ceil(BATCH_UNIT_SIZE as u64)).unwrap_or(i64::MAX);
+        let units_per_file = units_per_file.clamp(1, i64::MAX / 1024);
+        let mut topics = HashMap::new();
+        for topic in folders(&root)? {
+            let mut queues = BTreeMap::new();
+            for name in folders(&root.join(&topic))? {
+                if let Some(id) = name.parse().ok().filter(|id| *id >= 0) {
+                    let dir = root.join(&topic).join(name);
+                    queues.insert(QueueId::new(id), BatchQueue::load(dir, units_per_file)?);
+                }
+            }
+            topics.insert(topic, queues);
+        }
+        Ok(Self { root, units_per_file, disk, topics })
+    }
+
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        !self.topics.is_empty() && self.topics.contains_key(topic)
+    }
+
+    pub(super) fn find(&self, topic: &str, queue_id: QueueId) -> Option<&BatchQueue> {
+        self.topics.get(topic)?.get(&queue_id)
+    }
+
+    /// Every queue with its topic.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, QueueId, &BatchQueue)> {
+        self.topics
+            .iter()
+            .flat_map(|(topic, queues)| queues.iter().map(move |(id, queue)| (topic.as_str(), *id, queue)))
+    }
+
+    /// Whether a record has its place here and not in an ordinary queue.
+    pub(super) fn are_for(&self, message: &StoredMessageRef<'_>) -> bool {
+        message.sys_flag().contains(SysFlag::INNER_BATCH) || self.has_topic(message.topic())
+    }
+
+    /// Adds the unit of a record, unless it is there. In recovery, in log order.
+    pub(super) fn put(&mut self, message: &StoredMessageRef<'_>, unit: Unit) -> Result<(), StoreError> {
+        let (topic, queue_id) = (message.topic(), message.queue_id());
+        let possible = names_a_folder(topic) && queue_id.get() >= 0;
+        let batch = BatchUnit::of(message, unit).filter(|_| possible);
+        let Some(batch) = batch else {
+            error!(topic, %queue_id, position = %unit.position, "batch belongs to no possible queue and cannot be consumed");
+            return Ok(());
+        };
+        if !self.topics.contains_key(topic) {
+            self.topics.insert(topic.to_owned(), BTreeMap::new());
+        }
+        let Some(queues) = self.topics.get_mut(topic) else { return Ok(()) };
+        let queue = queues.entry(queue_id).or_insert_with(|| BatchQueue {
+            dir: self.root.join(topic).join(queue_id.to_string()),
+            units_per_file: self.units_per_file,
+            first: 0,
+            end: 0,
+            min: 0,
+            max: 0,
+        });
+        queue.put(batch, &self.disk)
+    }
+
+    /// Fits the queues to a log that reaches from `start` to `end`.
+    pub(super) fn fit(&mut self, start: LogPosition, end: LogPosition) -> Result<(), StoreError> {
+        for (topic, queues) in &mut self.topics {
+            for (queue_id, queue) in queues {
+                let dropped = queue.truncate(end)?;
+                if dropped > 0 {
+                    warn!(topic, %queue_id, dropped, log_end = %end, "dropped batch queue units behind the end of the commit log");
+                }
+                queue.first = queue.first_unit(|batch| batch.unit.position >= start)?;
+                queue.min = queue.unit(queue.first)?.map_or(queue.max, |batch| batch.first);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BatchQueue {
+    fn load(dir: PathBuf, units_per_file: i64) -> Result<Self, StoreError> {
+        let files = log_files(&dir, units_per_file.unsigned_abs() * BATCH_UNIT_SIZE as u64)?;
+        let unit_of = |(base, _): &(i64, PathBuf)| base / BATCH_UNIT_SIZE as i64;
+        let first = files.first().map_or(0, unit_of);
+        let mut queue = Self { dir, units_per_file, first, end: first, min: 0, max: 0 };
+        // An earlier file may have lost units that a later one has: then the later ones are behind the end.
+        for file in files.iter().rev().take(3).rev() {
+            queue.end = unit_of(file).max(queue.end);
+            while queue.unit(queue.end)?.is_some() {
+                queue.end += 1;
+            }
+            if queue.end < unit_of(file) + units_per_file {
+                break;
+            }
+        }
+        queue.find_max()?;
+        Ok(queue)
+    }
+
+    /// Offset of the first message that can be read.
+    pub(super) fn min(&self) -> i64 {
+        self.min
+    }
+
+    /// Offset behind the last message.
+    pub(super) fn max(&self) -> i64 {
+        self.max
+    }
+
+    fn find_max(&mut self) -> Result<(), StoreError> {
+        let last = if self.end > self.first { self.unit(self.end - 1)? } else { None };
+        self.max = last.map_or(0, |batch| batch.end());
+        Ok(())
+    }
+
+    pub(super) fn unit(&self, unit: i64) -> Result<Option<BatchUnit>, StoreError> {
+        let start = unit - unit.rem_euclid(self.units_per_file);
+        let path = self.path(start);
+        let mut bytes = [0; BATCH_UNIT_SIZE];
+        let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, bytes_of(unit - start)));
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::io("read", &path)(source)),
+            Ok(()) => Ok(BatchUnit::decode(&bytes)),
+        }
+    }
+
+    /// The unit that has the message at `offset`, or the first behind it.
+    pub(super) fn unit_at(&self, offset: i64) -> Result<i64, StoreError> {
+        self.first_unit(|batch| batch.end() > offset)
+    }
+
+    /// The offset that belongs to a store time: of a batch, its first.
+    pub(super) fn offset_by_time(&self, time_ms: i64, boundary: TimeBoundary) -> Result<i64, StoreError> {
+        let unit = match boundary {
+            TimeBoundary::Lower => self.first_unit(|batch| batch.store_timestamp >= time_ms)?,
+            TimeBoundary::Upper => self.first_unit(|batch| batch.store_timestamp > time_ms)? - 1,
+        };
+        Ok(self.unit(unit.max(self.first))?.filter(|_| unit < self.end).map_or(self.max, |batch| batch.first))
+    }
+
+    /// When the message at `offset` was stored.
+    pub(super) fn store_time(&self, offset: i64) -> Result<Option<i64>, StoreError> {
+        if !(self.min..self.max).contains(&offset) {
+            return Ok(None);
+        }
+        Ok(self.unit(self.unit_at(offset)?)?.map(|batch| batch.store_timestamp))
+    }
+
+    /// The first unit for which `wanted` holds, given that it holds for all that follow; the end if there is none.
+    fn first_unit(&self, wanted: impl Fn(&BatchUnit) -> bool) -> Result<i64, StoreError> {
+        let (mut low, mut high) = (self.first, self.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.unit(middle)? {
+                Some(batch) if wanted(&batch) => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        Ok(low)
+    }
+
+    fn put(&mut self, batch: BatchUnit, disk: &Disk) -> Result<(), StoreError> {
+        if batch.first < self.max {
+            return Ok(()); // it is there
+        }
+        let start = self.end - self.end.rem_euclid(self.units_per_file);
+        let path = self.path(start);
+        fs::create_dir_all(&self.dir).map_err(StoreError::io("create", &self.dir))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(StoreError::io("create", &path))?;
+        file.set_len(bytes_of(self.units_per_file)).map_err(StoreError::io("extend", &path))?;
+        let written = disk.write_at(&file, &batch.encode(), bytes_of(self.end - start));
+        written.map_err(StoreError::io("write", &path))?;
+        self.end += 1;
+        self.max = batch.end();
+        Ok(())
+    }
+
+    /// Drops the units of records that start at `end` or later; returns how many.
+    fn truncate(&mut self, end: LogPosition) -> Result<i64, StoreError> {
+        let before = self.end;
+        self.end = self.first_unit(|batch| batch.unit.position >= end)?;
+        for unit in self.end..before {
+            let start = unit - unit.rem_euclid(self.units_per_file);
+            let path = self.path(start);
+            let file = OpenOptions::new().write(true).open(&path).map_err(StoreError::io("open", &path))?;
+            let cleared = file.write_all_at(&[0; BATCH_UNIT_SIZE], bytes_of(unit - start));
+            cleared.map_err(StoreError::io("write", &path))?;
+        }
+        self.find_max()?;
+        Ok(before - self.end)
+    }
+
+    fn path(&self, start: i64) -> PathBuf {
+        file_path(Path::new(&self.dir), start * BATCH_UNIT_SIZE as i64)
+    }
+}
+
+fn bytes_of(units: i64) -> u64 {
+    units.unsigned_abs() * BATCH_UNIT_SIZE as u64
+}
