@@ -1,0 +1,105 @@
+//! A broker on a folder that a Java broker wrote, over the socket.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use rocketmq_broker_lite::{BrokerConfig, Standalone};
+use rocketmq_protocol::QueueId;
+use rocketmq_protocol::message::StoredMessages;
+use rocketmq_protocol::requests::{QueryConsumerOffset, QueryMessage};
+use rocketmq_protocol::transport::{Connection, RequestError};
+use rocketmq_protocol::{QueueOffset, ResponseCode};
+use serde::Deserialize;
+
+use crate::support::{LONG, connector};
+
+#[derive(Deserialize)]
+struct Expected {
+    key_queries: BTreeMap<String, Vec<i64>>,
+    group_offsets: BTreeMap<String, i64>,
+}
+
+fn golden(file: &str) -> File {
+    File::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)).unwrap()
+}
+
+/// Unpacks a folder without the large files that only Java's timer reads.
+fn unpack(name: &str, target: &Path) {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(golden("store.tar.gz")));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.path().unwrap().starts_with(name) && entry.size() <= 131_072 {
+            entry.unpack_in(target).unwrap();
+        }
+    }
+}
+
+async fn check_group_offsets(connection: &Connection, offsets: &BTreeMap<String, i64>) {
+    for (name, offset) in offsets {
+        let (group, queue) = name.split_once('@').unwrap();
+        let (topic, queue_id) = queue.rsplit_once('/').unwrap();
+        let request = QueryConsumerOffset {
+            consumer_group: group.into(),
+            topic: topic.into(),
+            queue_id: QueueId::new(queue_id.parse().unwrap()),
+            set_zero_if_not_found: Some(false),
+        };
+        let reply = connection.call(&request, LONG).await.unwrap();
+        assert_eq!(reply.offset, QueueOffset::new(*offset), "{name}");
+        let unknown = QueryConsumerOffset { consumer_group: "another".into(), ..request };
+        let refused = connection.call(&unknown, LONG).await.unwrap_err();
+        assert!(matches!(refused, RequestError::Refused { code: ResponseCode::QUERY_NOT_FOUND, .. }));
+    }
+}
+
+async fn check_key_queries(connection: &Connection, queries: &BTreeMap<String, Vec<i64>>) {
+    for (query, positions) in queries {
+        let (topic, key) = query.split_once('#').unwrap();
+        let request = QueryMessage {
+            topic: topic.into(),
+            key: key.into(),
+            max_messages: 64,
+            begin_timestamp: 0,
+            end_timestamp: i64::MAX,
+            index_type: None,
+            unique_key_query: Some(false),
+        };
+        let found = match connection.call(&request, LONG).await {
+            Ok(reply) => StoredMessages::new(reply.messages.into_bytes())
+                .map(|message| message.unwrap().physical_offset.get())
+                .collect(),
+            Err(RequestError::Refused { code: ResponseCode::QUERY_NOT_FOUND, .. }) => Vec::new(),
+            Err(error) => panic!("{query}: {error}"),
+        };
+        assert_eq!(found, *positions, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_on_a_java_store_serves_javas_group_offsets_and_keys() {
+    let expected: BTreeMap<String, Expected> = serde_json::from_reader(golden("expected.json")).unwrap();
+    for (name, expected) in expected {
+        let dir = tempfile::tempdir().unwrap();
+        unpack(&name, dir.path());
+        let mut config = BrokerConfig::default();
+        for (key, value) in [
+            ("mappedFileSizeCommitLog", "131072"),
+            ("mappedFileSizeConsumeQueue", "1000"),
+            ("mapperFileSizeBatchConsumeQueue", "4600"),
+            ("maxHashSlotNum", "100"),
+            ("maxIndexNum", "200"),
+        ] {
+            config.set(key, value).unwrap();
+        }
+        for _ in 0..2 {
+            let builder = Standalone::builder().config(config.clone()).store(dir.path().join(&name));
+            let cluster = builder.start().await.unwrap();
+            let connector = connector();
+            let connection = connector.connect(cluster.broker().advertised_addr()).await.unwrap();
+            check_group_offsets(&connection, &expected.group_offsets).await;
+            check_key_queries(&connection, &expected.key_queries).await;
+            cluster.shutdown().await.unwrap();
+        }
+    }
+}
