@@ -93,23 +93,25 @@ struct Builder {
 }
 
 impl Index {
-    /// Loads the files, but for those that cannot be relied on. The log reaches from `log_start` to `log_end`.
+    /// Loads the files, but for those that cannot be relied on.
     pub(super) fn open(
         options: &StoreOptions,
         clean: bool,
         full_until: i64,
-        log_start: LogPosition,
-        log_end: LogPosition,
+        log: &CommitLog,
     ) -> Result<Self, StoreError> {
         let dir = options.root.join("index");
         let layout = Layout::checked(options.index_slots, options.index_items)?;
+        let log_start = log.start();
         let mut files: Vec<IndexFile> = Vec::new();
         let mut found = index_files(&dir, layout)?.into_iter();
         for path in found.by_ref() {
             let file = IndexFile::load(path, layout)?;
             // Only full files were forced to disk, and the checkpoint says which.
             let whole = clean || (file.is_full() && file.header.end_timestamp <= full_until);
-            if whole && (file.header.is_empty() || file.header.end_position < log_end) {
+            let last = file.header.end_position;
+            let fits = file.header.is_empty() || last < log_start || log.record_at(last).is_some();
+            if whole && fits {
                 files.push(file);
                 continue;
             }
@@ -150,6 +152,7 @@ impl Index {
             let (from, started) = (self.lock().position, Instant::now());
             let mut told = started;
             let outcome = self.build(log, &dispatched, |at| {
+                self.sync()?;
                 if told.elapsed() > PROGRESS_EVERY {
                     told = Instant::now();
                     let done = at.get().saturating_sub(from.get());
@@ -157,9 +160,8 @@ impl Index {
                     let remaining = dispatched().get().saturating_sub(at.get());
                     info!(position = %at, bytes_per_second, remaining, "building the key index");
                 }
-                !self.wake.is_stopped()
+                Ok(!self.wake.is_stopped())
             });
-            let outcome = outcome.and(self.sync());
             pause = match &outcome {
                 Ok(()) => GATHER,
                 Err(_) => RETRY,
@@ -184,7 +186,7 @@ impl Index {
         &self,
         log: &CommitLog,
         dispatched: impl Fn() -> LogPosition,
-        mut go_on: impl FnMut(LogPosition) -> bool,
+        mut go_on: impl FnMut(LogPosition) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         loop {
             let mut builder = self.lock();
@@ -195,7 +197,8 @@ impl Index {
             let position = builder.position;
             drop(builder);
             written?;
-            if !more? || !go_on(position) {
+            let more = more?;
+            if !go_on(position)? || !more {
                 return Ok(());
             }
         }
@@ -219,7 +222,7 @@ impl Index {
     /// Brings the index up to date, or as far as it gets in some seconds.
     fn catch_up(&self, log: &CommitLog, dispatched: LogPosition) -> Result<(), StoreError> {
         let started = Instant::now();
-        self.build(log, || dispatched, |_| started.elapsed() < CATCH_UP)
+        self.build(log, || dispatched, |_| Ok(started.elapsed() < CATCH_UP))
     }
 
     /// See [`super::Store::query`].
@@ -416,8 +419,8 @@ impl Search<'_> {
         if self.found.len() >= query.max_messages {
             return ControlFlow::Break(());
         }
-        if self.found.iter().any(|(known, _)| *known == position) {
-            return ControlFlow::Continue(()); // the same key twice
+        if self.found.last().is_some_and(|(known, _)| *known == position) {
+            return ControlFlow::Continue(()); // it has the key twice
         }
         let Some(record) = self.log.record_at(position) else { return ControlFlow::Continue(()) };
         let is_wanted = StoredMessageRef::parse(&record).is_ok_and(|message| {
@@ -465,7 +468,10 @@ fn index_files(dir: &Path, layout: Layout) -> Result<Vec<PathBuf>, StoreError> {
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {
-    fs::remove_file(path).map_err(StoreError::io("delete", path))
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("delete", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The digits `yyyyMMddHHmmssSSS` of a time in ms since 1970.

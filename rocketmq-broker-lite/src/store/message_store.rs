@@ -397,8 +397,7 @@ impl Shared {
         let log =
             CommitLog::new(dir, file_size, options.disk.clone(), Arc::clone(&options.clock), recovered.log);
 
-        let index_start = log_start.unwrap_or(log_end);
-        let index = Index::open(&options, clean, checkpoint.index_timestamp, index_start, log_end)?;
+        let index = Index::open(&options, clean, checkpoint.index_timestamp, &log)?;
         // What recovery read may be in memory only, so the first flush starts at the beginning of it.
         let log_flusher =
             LogFlusher::new(log_start.filter(|_| !clean).unwrap_or(log_end), checkpoint.log_timestamp);

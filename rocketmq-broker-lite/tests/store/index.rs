@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use proptest::prelude::*;
 use rocketmq_broker_lite::store::{IndexKey, KeyQuery, Store, StoreError, StoreOptions};
 use rocketmq_protocol::message::{StoredMessageRef, SysFlag};
 
@@ -239,4 +240,44 @@ fn index_files_go_with_the_log_files_they_point_into() {
     sent.retain(|at| *at >= 65_536);
     assert_eq!(found(&store, KeyQuery { max_messages: 1000, ..by_key("k") }), sent);
     assert!(files() < before);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_in_an_index_file_are_searched_and_lose_no_later_message(
+        numbers in proptest::collection::vec(prop_oneof![4 => 0_i32..120, 1 => any::<i32>()], 560),
+        in_header in any::<bool>(),
+        killed in any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path());
+        let store = Store::open(options.clone()).unwrap();
+        for _ in 0..70 {
+            send(&store, "UNIQ_KEY\u{1}u\u{2}KEYS\u{1}k\u{2}", b"");
+        }
+        store.close().unwrap();
+        if killed {
+            std::fs::write(dir.path().join("abort"), "1").unwrap();
+        }
+        for file in std::fs::read_dir(dir.path().join("index")).unwrap() {
+            let path = file.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (at, (number, bytes)) in numbers.iter().zip(bytes.chunks_mut(4)).enumerate() {
+                if in_header || at >= 10 {
+                    bytes.copy_from_slice(&number.to_be_bytes());
+                }
+            }
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let store = Store::open(options).unwrap();
+        for key in ["u", "k", "new"] {
+            let query = KeyQuery { max_messages: 1000, ..by_key(key) };
+            prop_assert!(found(&store, query).len() <= 70);
+        }
+        let sent: Vec<_> = (0..70).map(|_| send(&store, "KEYS\u{1}new\u{2}", b"")).collect();
+        prop_assert_eq!(found(&store, KeyQuery { max_messages: 1000, ..by_key("new") }), sent);
+        store.close().unwrap();
+    }
 }
