@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::store::CleaningRules;
+
 /// A setting that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -286,6 +288,20 @@ settings! {
     page_cache_busy_timeout: Duration = "osPageCacheBusyTimeOutMills", Duration::from_secs(1);
     /// Whether recovery checks the CRC of bodies.
     check_crc_on_recover: bool = "checkCRCOnRecover", true;
+    /// Hours that messages are kept at least, unless the disk gets full.
+    file_reserved_time: u32 = "fileReservedTime", 72;
+    /// Hours of the day, 0 to 23 separated by `;`, in which older messages are deleted; local time.
+    delete_when: String = "deleteWhen", "04".to_owned();
+    /// Percentage of the disk used above which older messages are deleted at any hour; 100 never happens.
+    disk_max_used_space_ratio: u32 = "diskMaxUsedSpaceRatio", 75;
+    /// Whether messages are deleted before their time when the disk gets full.
+    clean_file_forcibly: bool = "cleanFileForciblyEnable", true;
+    /// Percentage of the disk used above which they are.
+    disk_space_clean_forcibly_ratio: u32 = "diskSpaceCleanForciblyRatio", 85;
+    /// Percentage of the disk used above which sends are answered `SERVICE_NOT_AVAILABLE`.
+    disk_space_warning_level_ratio: u32 = "diskSpaceWarningLevelRatio", 90;
+    /// Pause between two looks at what has to be deleted, and at the disk.
+    clean_resource_interval: Duration = "cleanResourceInterval", Duration::from_secs(10);
     /// Bytes of one pull answer.
     max_transfer_bytes: u64 = "maxTransferBytesOnMessageInMemory", 262_144;
     /// Messages of one pull answer, whatever the consumer asks for.
@@ -352,7 +368,37 @@ impl BrokerConfig {
                 "1 to 16711680, so that it fits a frame",
             );
         }
+        self.cleaning_rules()?;
         self.delay_levels().map(drop)
+    }
+
+    /// What is deleted when.
+    ///
+    /// # Errors
+    /// A ratio is no percentage, or `deleteWhen` malformed.
+    pub fn cleaning_rules(&self) -> Result<CleaningRules, ConfigError> {
+        let refused = |key: &str, value: String, expected: &str| ConfigError::Value {
+            key: key.to_owned(),
+            value,
+            expected: expected.to_owned(),
+        };
+        let percent = |key: &str, value: u32| match u8::try_from(value) {
+            Ok(percent) if percent <= 100 => Ok(percent),
+            _ => Err(refused(key, value.to_string(), "a percentage")),
+        };
+        let hour = |word: &str| word.trim().parse().ok().filter(|hour| *hour < 24);
+        let hours = self.delete_when.split(';').filter(|word| !word.trim().is_empty()).map(hour);
+        let hours = hours.collect::<Option<_>>().ok_or_else(|| {
+            refused("deleteWhen", self.delete_when.clone(), "hours of the day like `04` or `03;15`")
+        })?;
+        let forcibly_above = percent("diskSpaceCleanForciblyRatio", self.disk_space_clean_forcibly_ratio)?;
+        Ok(CleaningRules {
+            keep: Duration::from_secs(u64::from(self.file_reserved_time) * 3600),
+            hours,
+            any_hour_above: percent("diskMaxUsedSpaceRatio", self.disk_max_used_space_ratio)?,
+            forcibly_above: self.clean_file_forcibly.then_some(forcibly_above),
+            refuse_above: percent("diskSpaceWarningLevelRatio", self.disk_space_warning_level_ratio)?,
+        })
     }
 
     /// The delay of each level, level 1 first.
@@ -399,8 +445,6 @@ const IGNORED_KEYS: &[&str] = &[
     "bindAddress",
     "brokerFastFailureEnable",
     "brokerIP2",
-    "cleanFileForciblyEnable",
-    "cleanResourceInterval",
     "clientManageThreadPoolNums",
     "commitIntervalCommitLog",
     "commitLogRecoverMaxNum",
@@ -408,10 +452,6 @@ const IGNORED_KEYS: &[&str] = &[
     "consumerManageThreadPoolNums",
     "deleteCommitLogFilesInterval",
     "deleteConsumeQueueFilesInterval",
-    "deleteWhen",
-    "diskMaxUsedSpaceRatio",
-    "diskSpaceCleanForciblyRatio",
-    "diskSpaceWarningLevelRatio",
     "enableCalcFilterBitMap",
     "enableConsumeQueueExt",
     "enableControllerMode",
@@ -427,7 +467,6 @@ const IGNORED_KEYS: &[&str] = &[
     "endTransactionThreadPoolNums",
     "expectConsumerNumUseFilter",
     "fetchNamesrvAddrByAddressServer",
-    "fileReservedTime",
     "filterSupportRetry",
     "flushCommitLogLeastPages",
     "flushCommitLogThoroughInterval",
@@ -525,7 +564,24 @@ mod tests {
     fn a_key_that_nobody_knows_is_refused_and_one_of_javas_is_not() {
         let mut config = BrokerConfig::default();
         assert!(matches!(config.set("brokerNmae", "x"), Err(ConfigError::UnknownKey { .. })));
-        assert_eq!(config.set("deleteWhen", "04"), Ok(KeyUse::Ignored));
+        assert_eq!(config.set("haListenPort", "10912"), Ok(KeyUse::Ignored));
+    }
+
+    #[test]
+    fn cleaning_goes_by_javas_keys() {
+        let mut config = BrokerConfig::default();
+        assert_eq!(config.cleaning_rules(), Ok(CleaningRules::default()));
+        config.set("deleteWhen", "03; 15").unwrap();
+        config.set("fileReservedTime", "1").unwrap();
+        config.set("cleanFileForciblyEnable", "false").unwrap();
+        let rules = config.cleaning_rules().unwrap();
+        assert_eq!((rules.hours, rules.keep), (vec![3, 15], Duration::from_secs(3600)));
+        assert_eq!(rules.forcibly_above, None);
+        for (key, value) in [("deleteWhen", "24"), ("deleteWhen", "4am"), ("diskMaxUsedSpaceRatio", "101")] {
+            let mut config = BrokerConfig::default();
+            config.set(key, value).unwrap();
+            assert!(config.check().unwrap_err().to_string().starts_with(key));
+        }
     }
 
     #[test]

@@ -137,13 +137,16 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB, an index file 8 MiB.
+    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB, an index file 8 MiB; and that a
+    /// disk which others have filled neither refuses messages nor deletes any, as long as there is room.
     pub fn builder() -> StandaloneBuilder {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = BrokerConfig {
             commit_log_file_size: 16 * 1024 * 1024,
             index_slots: 100_000,
             index_items: 400_000,
+            clean_file_forcibly: false,
+            disk_space_warning_level_ratio: 100,
             ..BrokerConfig::default()
         };
         StandaloneBuilder {

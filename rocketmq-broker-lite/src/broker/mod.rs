@@ -153,6 +153,7 @@ fn store_options(config: &BrokerConfig, clock: &Clock) -> Result<StoreOptions, B
     options.busy_after = config.page_cache_busy_timeout;
     options.check_crc_on_recover = config.check_crc_on_recover;
     options.delay_levels = config.delay_levels()?;
+    options.cleaning = config.cleaning_rules()?;
     let clock = clock.clone();
     options.clock = Arc::new(move || clock.now_ms());
     Ok(options)
@@ -280,6 +281,11 @@ impl Opened {
             let period = config.flush_consumer_offset_interval;
             async move { save_offsets(&offsets, &clock, period, stop).await }
         });
+        tasks.spawn({
+            let (store, clock, stop) = (Arc::clone(&store), clock.clone(), stop.child_token());
+            let period = config.clean_resource_interval;
+            async move { clean(&store, &clock, period, stop).await }
+        });
         registration.announce().await;
         info!(broker = config.broker_name, listen = %local, advertised, "broker started");
         Ok(Broker {
@@ -306,6 +312,30 @@ async fn save_offsets(offsets: &ConsumerOffsets, clock: &Clock, period: Duration
         }
         if let Err(error) = offsets.save().await {
             error!(error = &error as &dyn std::error::Error, "consumer offsets not saved, trying again");
+        }
+    }
+}
+
+/// Cleans the store now and every `period`, until `stop`.
+async fn clean(store: &Arc<Store>, clock: &Clock, period: Duration, stop: CancellationToken) {
+    let mut well = true;
+    loop {
+        let cleaning = tokio::task::spawn_blocking({
+            let store = Arc::clone(store);
+            move || store.clean()
+        });
+        let cleaned =
+            cleaning.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        match cleaned {
+            Err(error) if well => {
+                error!(error = &error as &dyn std::error::Error, "store not cleaned, trying again");
+                well = false;
+            }
+            cleaned => well = cleaned.is_ok(),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = clock.sleep(period) => {}
         }
     }
 }

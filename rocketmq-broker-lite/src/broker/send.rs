@@ -365,10 +365,11 @@ fn not_appended(error: AppendError) -> Refusal {
         AppendError::Topic { .. } | AppendError::QueueId { .. } | AppendError::BatchQueue { .. } => {
             ResponseCode::INVALID_PARAMETER
         }
-        AppendError::DiskFull { .. } | AppendError::NotWritable { .. } | AppendError::Closed => {
-            ResponseCode::SERVICE_NOT_AVAILABLE
-        }
-        _ => ResponseCode::SYSTEM_ERROR,
+        AppendError::DiskFull { .. }
+        | AppendError::DiskUsage { .. }
+        | AppendError::NotWritable { .. }
+        | AppendError::Closed => ResponseCode::SERVICE_NOT_AVAILABLE,
+        AppendError::NextFile(_) => ResponseCode::SYSTEM_ERROR,
     };
     let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
     Refusal::new(code, format!("{error}{source}"))

@@ -56,6 +56,14 @@ struct Appender {
     closed: bool,
 }
 
+/// The file that cleaning looks at.
+pub(super) struct OldestFile {
+    /// Where it ends.
+    pub(super) end: LogPosition,
+    /// None of its records was stored later, in ms since 1970.
+    pub(super) newest_ms: i64,
+}
+
 /// What recovery found.
 pub(super) struct LogState {
     pub(super) files: VecDeque<Arc<MappedFile>>,
@@ -196,6 +204,32 @@ impl CommitLog {
         drop(appender);
         let path = spare.file().path();
         std::fs::remove_file(path).map_err(StoreError::io("delete", path))
+    }
+
+    /// The oldest file, unless it is the last one.
+    pub(super) fn oldest(&self) -> Option<OldestFile> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let next = files.get(1)?;
+        // The next file opens with the first record that is younger than all of the oldest one.
+        let first = StoredMessageRef::parse(next.readable());
+        let newest_ms = first.map_or_else(|_| self.last_timestamp(), |first| first.store_timestamp());
+        Some(OldestFile { end: next.base(), newest_ms })
+    }
+
+    /// Deletes the oldest file. Who reads it goes on; nobody else finds it any more.
+    pub(super) fn delete_oldest(&self) -> Result<(), StoreError> {
+        let oldest = {
+            let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+            files.front().filter(|_| files.len() > 1).map(Arc::clone)
+        };
+        let Some(oldest) = oldest else { return Ok(()) };
+        // The name first: were it the other way round, a failure would leave a file that no longer belongs to the log.
+        std::fs::remove_file(oldest.path()).map_err(StoreError::io("delete", oldest.path()))?;
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        if files.front().is_some_and(|front| Arc::ptr_eq(front, &oldest)) {
+            files.pop_front();
+        }
+        Ok(())
     }
 
     /// The file that holds `position`, which may be its end if it is the last.

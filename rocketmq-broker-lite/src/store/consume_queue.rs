@@ -253,6 +253,15 @@ impl ConsumeQueue {
         Ok(())
     }
 
+    /// Follows a log that now starts at `log_start`: corrects the first offset and deletes the files before it; returns how many. The last
+    /// file stays, since it is what the numbers go on from.
+    pub(super) fn expire(&self, log_start: LogPosition, files: &QueueFiles) -> Result<usize, StoreError> {
+        let before = self.min();
+        self.correct_min(log_start, files)?;
+        let last_written = self.tail().first - 1;
+        files.delete_before(&self.name, before, self.min().min(last_written))
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -135,6 +135,18 @@ pub enum AppendError {
         /// What the file system has left.
         available: u64,
     },
+    /// The disk is so full that the rest of it is kept for what is not messages. Reads go on; appends do again once there is room.
+    #[error(
+        "the disk of {path} is {used_percent} % used, and above {limit_percent} % (diskSpaceWarningLevelRatio) no messages are taken: make room"
+    )]
+    DiskUsage {
+        /// The folder whose disk it is.
+        path: PathBuf,
+        /// How full it was found to be.
+        used_percent: u8,
+        /// The limit.
+        limit_percent: u8,
+    },
     /// The next commit log file could not be made.
     #[error("no next commit log file")]
     NextFile(#[source] StoreError),

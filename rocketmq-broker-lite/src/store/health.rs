@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{error, info};
 
+use super::cleaning::OverLimit;
 use super::error::AppendError;
 
 /// What keeps the store from taking messages. Asked before every append, so the good case is one load.
@@ -21,19 +22,32 @@ struct Troubles {
     log: Option<String>,
     /// Consume queues could not be written: their units stay in memory and must not pile up there.
     queues: Option<String>,
+    /// The disk is used beyond the limit that cleaning watches.
+    disk: Option<OverLimit>,
+}
+
+impl Troubles {
+    fn are_there(&self) -> bool {
+        self.log.is_some() || self.queues.is_some() || self.disk.is_some()
+    }
 }
 
 impl Health {
     /// # Errors
-    /// [`AppendError::NotWritable`] with the reason.
+    /// [`AppendError::NotWritable`] or [`AppendError::DiskUsage`].
     pub(super) fn check(&self) -> Result<(), AppendError> {
         if !self.ill.load(Ordering::Relaxed) {
             return Ok(());
         }
         let troubles = self.troubles();
-        match troubles.log.as_ref().or(troubles.queues.as_ref()) {
-            Some(reason) => Err(AppendError::NotWritable { reason: reason.clone() }),
-            None => Ok(()),
+        match (troubles.log.as_ref().or(troubles.queues.as_ref()), &troubles.disk) {
+            (Some(reason), _) => Err(AppendError::NotWritable { reason: reason.clone() }),
+            (None, Some(OverLimit { path, used_percent, limit_percent })) => Err(AppendError::DiskUsage {
+                path: path.clone(),
+                used_percent: *used_percent,
+                limit_percent: *limit_percent,
+            }),
+            (None, None) => Ok(()),
         }
     }
 
@@ -62,7 +76,26 @@ impl Health {
         if troubles.queues.take().is_some() {
             info!("consume queues can be written again");
         }
-        self.ill.store(troubles.log.is_some(), Ordering::Relaxed);
+        self.ill.store(troubles.are_there(), Ordering::Relaxed);
+    }
+
+    /// What cleaning found the disk to be.
+    pub(super) fn disk_checked(&self, over: Option<OverLimit>) {
+        if over.is_none() && !self.ill.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut troubles = self.troubles();
+        match (&troubles.disk, &over) {
+            (None, Some(OverLimit { path, used_percent, limit_percent })) => {
+                error!(path = %path.display(), used_percent, limit_percent, "disk too full: taking no messages until there is room");
+            }
+            (Some(OverLimit { path, limit_percent, .. }), None) => {
+                info!(path = %path.display(), limit_percent, "the disk has room again: taking messages");
+            }
+            _ => {}
+        }
+        troubles.disk = over;
+        self.ill.store(troubles.are_there(), Ordering::Relaxed);
     }
 
     fn troubles(&self) -> MutexGuard<'_, Troubles> {

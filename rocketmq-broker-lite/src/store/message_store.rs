@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::arrival::Arrival;
 use super::batch_queues::{BatchQueue, BatchQueues};
 use super::checkpoint::Checkpoint;
+use super::cleaning::Cleaning;
 use super::commit_log::CommitLog;
 use super::consume_queue::ConsumeQueue;
 use super::dispatch::{Dispatch, QueueUnits};
@@ -54,6 +55,10 @@ struct Shared {
     index: Index,
     /// As it was found, apart from the times that flushing moves.
     checkpoint: Checkpoint,
+    /// The units of every record before it are on disk. Held while queues and checkpoint are put there.
+    synced: Mutex<LogPosition>,
+    /// Where the log started when the queues followed it last. Held during a round of cleaning.
+    cleaned: Mutex<LogPosition>,
     /// Until the store is closed.
     lock: Mutex<Option<FolderLock>>,
 }
@@ -308,6 +313,15 @@ impl Store {
         self.shared.log.is_held_longer_than(self.shared.options.busy_after)
     }
 
+    /// Deletes the log files that are too old, or too many for the disk, and what refers to them; watches the disk usage. To be called
+    /// now and then: see [`super::CleaningRules`]. Blocks.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted, or queue units cannot be put on disk before their records go.
+    pub fn clean(&self) -> Result<(), StoreError> {
+        self.shared.clean()
+    }
+
     /// Whether appends are taken; if not, why.
     ///
     /// # Errors
@@ -411,6 +425,8 @@ impl Shared {
             queues_changed: Wake::default(),
             index,
             checkpoint,
+            synced: Mutex::new(recovered.queued_until),
+            cleaned: Mutex::new(log_start.unwrap_or(log_end)),
             lock: Mutex::new(Some(lock)),
             options,
         };
@@ -488,14 +504,35 @@ impl Shared {
 
     /// Puts queues and checkpoint on disk.
     fn sync_queues(&self) -> Result<(), StoreError> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the writing: what is dispatched meanwhile may miss it.
-        let queue_timestamp = self.dispatch.timestamp();
+        let (queue_timestamp, position) = (self.dispatch.timestamp(), self.dispatch.position());
         self.queues.write(true)?;
         self.queues.sync()?;
+        *synced = position;
         let log_timestamp = self.log_flusher.timestamp();
         let index_timestamp = self.index.full_until();
         let checkpoint = Checkpoint { log_timestamp, queue_timestamp, index_timestamp, ..self.checkpoint };
         checkpoint.store(&self.options.root.join("checkpoint"))
+    }
+
+    /// One round of cleaning.
+    fn clean(&self) -> Result<(), StoreError> {
+        let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
+        let synced = || *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let cleaning = Cleaning {
+            options: &self.options,
+            log: &self.log,
+            queues: &self.queues,
+            health: &self.health,
+            sync_queues: &|until| {
+                if synced() < until {
+                    self.sync_queues()?;
+                }
+                Ok(synced() >= until)
+            },
+        };
+        cleaning.run(&mut cleaned)
     }
 
     /// The end of an orderly run; threads are gone, appends refused.

@@ -7,6 +7,7 @@ mod arrival;
 mod batch_queues;
 mod batch_unit;
 mod checkpoint;
+mod cleaning;
 mod commit_log;
 mod config_file;
 mod consume_queue;
@@ -31,6 +32,7 @@ mod unit;
 mod wake;
 
 pub use arrival::Arrival;
+pub use cleaning::CleaningRules;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use disk::Disk;
 pub use error::{AppendError, FlushError, StoreError};

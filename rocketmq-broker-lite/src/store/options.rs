@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::cleaning::CleaningRules;
 use super::disk::Disk;
 use super::error::StoreError;
 
@@ -61,6 +62,8 @@ pub struct StoreOptions {
     /// Delay of each level, level 1 first: units of `SCHEDULE_TOPIC_XXXX` carry their due time in place of a tag hash.
     /// Java: `messageDelayLevel`; default 1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h.
     pub delay_levels: Vec<Duration>,
+    /// What [`super::Store::clean`] deletes.
+    pub cleaning: CleaningRules,
     /// Consume queue files kept open; default 256.
     pub open_queue_files: usize,
     /// Tells the time; default the system's.
@@ -91,6 +94,7 @@ impl StoreOptions {
             busy_after: Duration::from_secs(1),
             check_crc_on_recover: true,
             delay_levels: [1, 5, 10, 30].into_iter().chain(minutes).map(Duration::from_secs).collect(),
+            cleaning: CleaningRules::default(),
             open_queue_files: 256,
             clock: Arc::new(system_time_ms),
             disk: Disk::default(),

@@ -176,13 +176,7 @@ impl QueueFiles {
         while start >= kept {
             let path = self.path(queue, start);
             if start > kept || start == unit {
-                lock(&self.open).files.remove(&(queue.number, start));
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(StoreError::io("delete", &path)(error));
-                    }
-                    _ => {}
-                }
+                self.delete(queue, start)?;
             } else if let Some(file) = self.open(queue, start, false)? {
                 // Cut and grown again, the file reads as zeros behind the cut.
                 file.set_len(bytes_of(unit - start))
@@ -192,6 +186,29 @@ impl QueueFiles {
             start -= self.units_per_file();
         }
         Ok(())
+    }
+
+    /// Deletes the files from the one that starts with the unit `from` on, up to that of `to`, which stays.
+    pub(super) fn delete_before(&self, queue: &QueueName, from: i64, to: i64) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        let mut start = self.file_start(from);
+        while start < self.file_start(to) {
+            deleted += usize::from(self.delete(queue, start)?);
+            start += self.units_per_file();
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes a file; false if there is none. Who reads it goes on.
+    fn delete(&self, queue: &QueueName, start: i64) -> Result<bool, StoreError> {
+        let path = self.path(queue, start);
+        let removed = fs::remove_file(&path);
+        lock(&self.open).files.remove(&(queue.number, start));
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::io("delete", &path)(source)),
+        }
     }
 
     fn open(&self, queue: &QueueName, start: i64, create: bool) -> Result<Option<Arc<File>>, StoreError> {

@@ -189,10 +189,22 @@ impl QueueTable {
             if dropped > 0 {
                 warn!(topic = %queue.name.topic, queue_id = %queue.name.queue_id, dropped, log_end = %end, "dropped queue units behind the end of the commit log");
             }
-            queue.correct_min(start, &self.files)?;
+            queue.expire(start, &self.files)?;
             queue.set_next(queue.max());
         }
         Ok(())
+    }
+
+    /// Follows a log that now starts at `start`; returns how many files are deleted. Goes on behind a failure and returns the first.
+    pub(super) fn expire(&self, start: LogPosition) -> Result<usize, StoreError> {
+        let mut outcome = Ok(0);
+        for queue in self.all() {
+            match queue.expire(start, &self.files) {
+                Ok(more) => outcome = outcome.map(|deleted| deleted + more),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
     }
 }
 

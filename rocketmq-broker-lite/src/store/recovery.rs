@@ -46,6 +46,8 @@ pub(super) struct Recovery<'a> {
 /// What recovery found out.
 pub(super) struct Recovered {
     pub(super) log: LogState,
+    /// The units of every record before it are on disk.
+    pub(super) queued_until: LogPosition,
     /// Start of the last record, if any was read.
     pub(super) last_position: Option<LogPosition>,
 }
@@ -127,7 +129,7 @@ impl Recovery<'_> {
         }
         let last_timestamp = scan.last.map_or(0, |(_, timestamp)| timestamp);
         let log = LogState { files, current, end, last_timestamp };
-        Ok(Recovered { log, last_position: scan.last.map(|(position, _)| position) })
+        Ok(Recovered { log, queued_until: start, last_position: scan.last.map(|(position, _)| position) })
     }
 
     /// The log's files, one behind the other.

@@ -72,7 +72,7 @@ fn ended(arguments: &[&str]) -> (bool, String) {
 async fn both_stop_signals_end_it_cleanly() {
     for signal in ["-TERM", "-INT"] {
         let store = tempfile::tempdir().unwrap();
-        let mut process = Process::start(store.path(), &["deleteWhen=04"]);
+        let mut process = Process::start(store.path(), &["haListenPort=10912"]);
         let connector = connector();
         let connection = connector.connect(&process.broker).await.unwrap();
         connection.call(&message("orders", 0, "x"), LONG).await.unwrap();

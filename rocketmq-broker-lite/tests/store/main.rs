@@ -3,6 +3,7 @@
 
 mod append;
 mod batch;
+mod cleaning;
 mod golden;
 mod golden_index;
 mod index;
