@@ -1,4 +1,6 @@
 //! A broker process killed in the middle of its work keeps what it acknowledged.
+//!
+//! `KILL_ROUNDS=100` kills that often in each flush mode.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +13,6 @@ use rocketmq_protocol::{QueueId, QueueOffset};
 
 use crate::support::{LONG, Process, connector, message};
 
-const ROUNDS: u64 = 20;
 const SENDERS: i32 = 8;
 const QUEUES: i32 = 4;
 const TOPIC: &str = "orders";
@@ -78,16 +79,34 @@ async fn read_all(connection: &Connection, queue_id: i32) -> Vec<StoredMessage> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_during_sends_lose_and_corrupt_nothing() {
+async fn kills_during_sends_lose_and_corrupt_nothing() {
+    kill_again_and_again("ASYNC_FLUSH", rounds(20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_during_sends_that_wait_for_the_disk_lose_and_corrupt_nothing() {
+    kill_again_and_again("SYNC_FLUSH", rounds(5)).await;
+}
+
+fn rounds(default: u64) -> u64 {
+    std::env::var("KILL_ROUNDS").map_or(default, |rounds| rounds.parse().unwrap())
+}
+
+async fn kill_again_and_again(flush: &str, rounds: u64) {
     let store = tempfile::tempdir().unwrap();
+    let flush = format!("flushDiskType={flush}");
+    // Small files, so that roll-overs are among what is cut short; and queues and offsets are written all the time.
+    let settings = [
+        &*flush,
+        "mappedFileSizeCommitLog=262144",
+        "flushConsumerOffsetInterval=50",
+        "flushIntervalConsumeQueue=10",
+        "flushConsumeQueueThoroughInterval=100",
+    ];
     let mut all = Acknowledged::new();
     let mut committed = 0;
-    for round in 0..=ROUNDS {
-        // Small files, so that roll-overs are among what is cut short.
-        let mut process = Process::start(
-            store.path(),
-            &["mappedFileSizeCommitLog=262144", "flushConsumerOffsetInterval=50"],
-        );
+    for round in 0..=rounds {
+        let mut process = Process::start(store.path(), &settings);
         let connector = connector();
         let connection = connector.connect(&process.broker).await.unwrap();
 
@@ -111,7 +130,7 @@ async fn twenty_kills_during_sends_lose_and_corrupt_nothing() {
             }
         }
         assert_eq!(seen, all.len(), "acknowledged messages after kill {round}");
-        if round == ROUNDS {
+        if round == rounds {
             break;
         }
 
@@ -122,7 +141,7 @@ async fn twenty_kills_during_sends_lose_and_corrupt_nothing() {
             })
             .collect();
         // Somewhere in the middle: after a number of messages that differs from round to round.
-        let enough = 100 + round * 37 % 400;
+        let enough = 20 + round * 37 % 400;
         while acknowledged.load(Ordering::Relaxed) < enough {
             tokio::task::yield_now().await;
         }
@@ -136,6 +155,7 @@ async fn twenty_kills_during_sends_lose_and_corrupt_nothing() {
         connection.call(&commit, LONG).await.unwrap();
         process.child.kill().unwrap();
         process.child.wait().unwrap();
+        assert!(store.path().join("abort").exists(), "it was killed");
         for sender in sending {
             for (place, body) in sender.await.unwrap() {
                 let known = all.insert(place, body);
@@ -143,5 +163,7 @@ async fn twenty_kills_during_sends_lose_and_corrupt_nothing() {
             }
         }
     }
-    assert!(all.len() >= 2000, "{} messages are too few to mean anything", all.len());
+    let expected = usize::try_from(rounds * 20).unwrap();
+    assert!(all.len() >= expected, "{} messages are too few to mean anything", all.len());
+    eprintln!("{flush}: {rounds} kills, {} acknowledged messages", all.len());
 }
