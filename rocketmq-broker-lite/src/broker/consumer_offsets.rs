@@ -54,6 +54,19 @@ impl ConsumerOffsets {
         self.changed.store(true, Ordering::Release);
     }
 
+    /// Forgets where everybody stands in a topic.
+    pub(super) fn forget(&self, topic: &str) {
+        let mut table = self.table();
+        let mut known = false;
+        table.retain(|_, topics| {
+            known |= topics.remove(topic).is_some();
+            !topics.is_empty()
+        });
+        if known {
+            self.changed.store(true, Ordering::Release);
+        }
+    }
+
     /// Writes the file if something changed since it was written last.
     pub(super) async fn save(&self) -> Result<(), ConfigFileError> {
         if !self.changed.swap(false, Ordering::AcqRel) {

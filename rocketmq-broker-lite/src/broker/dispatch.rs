@@ -55,6 +55,10 @@ impl Service for Dispatch {
                 let admin = Arc::clone(&self.topic_admin);
                 self.spawned(call, async move |request| admin.create(request).await);
             }
+            DeleteTopic::CODE => {
+                let admin = Arc::clone(&self.topic_admin);
+                self.spawned(call, async move |request| admin.delete(request).await);
+            }
             code => {
                 let remark = format!(" request type {} not supported", code.get());
                 call.refuse(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark);

@@ -259,6 +259,8 @@ impl Opened {
             topic_admin: Arc::new(TopicAdmin {
                 config: Arc::clone(&config),
                 topics: Arc::clone(&topics),
+                offsets: Arc::clone(&offsets),
+                store: Arc::clone(&store),
                 registration: Arc::clone(&registration),
             }),
             tasks: tasks.clone(),

@@ -1,4 +1,4 @@
-//! Creating, changing and listing topics.
+//! Creating, changing, deleting and listing topics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,17 @@ use rocketmq_protocol::ResponseCode;
 use rocketmq_protocol::body::{Perm, TopicConfig, TopicFilterType};
 use rocketmq_protocol::name::{is_system_topic, validate_topic};
 use rocketmq_protocol::request::Done;
-use rocketmq_protocol::requests::{CreateTopic, GetAllTopicConfigReply, GetTopicConfig, GetTopicConfigReply};
+use rocketmq_protocol::requests::{
+    CreateTopic, DeleteTopic, GetAllTopicConfigReply, GetTopicConfig, GetTopicConfigReply,
+};
 use tracing::info;
 
+use super::consumer_offsets::ConsumerOffsets;
 use super::refusal::Refusal;
 use super::registration::Registration;
 use super::topics::Topics;
 use crate::config::BrokerConfig;
-use crate::store::ConfigFileError;
+use crate::store::{ConfigFileError, Store};
 
 /// More queues than any machine needs; each costs memory here and in every route.
 const MAX_QUEUES: i32 = 65_536;
@@ -23,6 +26,8 @@ const MAX_QUEUES: i32 = 65_536;
 pub(super) struct TopicAdmin {
     pub(super) config: Arc<BrokerConfig>,
     pub(super) topics: Arc<Topics>,
+    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) store: Arc<Store>,
     pub(super) registration: Arc<Registration>,
 }
 
@@ -73,6 +78,35 @@ impl TopicAdmin {
             topic_name: topic.to_owned(),
             topic_sys_flag: request.topic_sys_flag.unwrap_or(0),
         })
+    }
+
+    /// Deletes a topic with its messages, and where groups stand in it. One that does not exist is deleted already.
+    /// Java: `AdminBrokerProcessor.java`, `deleteTopic`.
+    pub(super) async fn delete(&self, request: DeleteTopic) -> Result<Done, Refusal> {
+        let topic: &str = &request.topic;
+        if topic.is_empty() {
+            return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, "topic is empty".to_owned()));
+        }
+        self.refuse_system(topic)?;
+        let not_deleted = |error: &dyn std::error::Error| {
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            let remark = format!("the topic {topic} cannot be deleted: {error}{source}");
+            Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
+        };
+        // The topic first, so that no more is sent to it; a failure on the way is cured by asking again.
+        self.topics.remove(topic).await.map_err(|error| not_deleted(&error))?;
+        let deleting = tokio::task::spawn_blocking({
+            let (store, topic) = (Arc::clone(&self.store), request.topic.clone());
+            move || store.delete_topic(&topic)
+        });
+        let deleted =
+            deleting.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        deleted.map_err(|error| not_deleted(&error))?;
+        self.offsets.forget(topic);
+        self.offsets.save().await.map_err(|error| not_deleted(&error))?;
+        info!(topic, "topic deleted");
+        self.registration.announce().await;
+        Ok(Done {})
     }
 
     fn refuse_system(&self, topic: &str) -> Result<(), Refusal> {

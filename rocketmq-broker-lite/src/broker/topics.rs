@@ -105,6 +105,14 @@ impl Topics {
         self.persist().await
     }
 
+    /// Removes `topic`, and returns once it is gone from disk.
+    pub(super) async fn remove(&self, topic: &str) -> Result<(), ConfigFileError> {
+        if self.table.remove(topic).is_none() {
+            return Ok(());
+        }
+        self.persist().await
+    }
+
     async fn persist(&self) -> Result<(), ConfigFileError> {
         self.file.advance(self.clock.now_ms());
         self.file.save(|| self.snapshot()).await

@@ -262,6 +262,47 @@ impl ConsumeQueue {
         files.delete_before(&self.name, before, self.min().min(last_written))
     }
 
+    /// Deletes the messages of the queue, whose numbers go on: the log still has records with the old ones, so a message that got such a
+    /// number again would, after a crash, find its place taken. What stays is a file of blanks up to the next number, and its last unit
+    /// says up to where such records may be. `log_end` is asked once the queue's end is known. Returns the bytes of the tail that need no
+    /// writing any more. While no tails are written.
+    pub(super) fn bury(
+        &self,
+        log_end: impl FnOnce() -> LogPosition,
+        files: &QueueFiles,
+    ) -> Result<usize, StoreError> {
+        let end = self.max();
+        if end == 0 {
+            return Ok(0);
+        }
+        let last_file = files.file_start(end - 1);
+        // First the files, then the blanks: a crash in between leaves a queue without its older messages, which is one of the usual kind.
+        files.delete_before(&self.name, self.min(), last_file)?;
+        let mut blanks = Unit::BLANK.encode().repeat(bytes_of(end - 1 - last_file) / UNIT_SIZE);
+        blanks.extend_from_slice(&Unit::tombstone(log_end()).encode());
+        files.write(&self.name, last_file, &blanks)?;
+        let mut tail = self.tail();
+        let buried = bytes_of(end - tail.first);
+        tail.units.drain(..buried);
+        tail.first = end;
+        self.min.store(end, Ordering::Release);
+        Ok(buried)
+    }
+
+    /// Whether the queue was buried, and nothing came since, and the log, which starts at `log_start`, has nothing left of it.
+    pub(super) fn is_forgotten(
+        &self,
+        log_start: LogPosition,
+        files: &QueueFiles,
+    ) -> Result<bool, StoreError> {
+        let max = self.max();
+        if max == 0 || self.min() < max {
+            return Ok(false);
+        }
+        let buried = self.unit(max - 1, files)?.and_then(Unit::buried_before);
+        Ok(buried.is_some_and(|position| position <= log_start))
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }

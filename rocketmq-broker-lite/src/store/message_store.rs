@@ -313,6 +313,16 @@ impl Store {
         self.shared.log.is_held_longer_than(self.shared.options.busy_after)
     }
 
+    /// Deletes the messages of a topic for good: none can be read any more, now or after a crash. Its queues go on with their numbers, so
+    /// that what is stored from now on is told apart from records that are still in the log. Blocks.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be deleted or written; some messages may be gone then, and some not.
+    pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
+        self.shared.queues.bury(topic, || self.shared.log.end())?;
+        self.shared.sync_queues()
+    }
+
     /// Deletes the log files that are too old, or too many for the disk, and what refers to them; watches the disk usage. To be called
     /// now and then: see [`super::CleaningRules`]. Blocks.
     ///

@@ -211,6 +211,20 @@ impl QueueFiles {
         }
     }
 
+    /// Deletes all of a queue, and the folder of its topic with the last one.
+    pub(super) fn remove(&self, queue: &QueueName) -> Result<(), StoreError> {
+        lock(&self.open).files.retain(|(number, _), _| *number != queue.number);
+        let dir = self.dir(queue);
+        fs::remove_dir_all(&dir).map_err(StoreError::io("delete", &dir))?;
+        let topic = self.root.join(&*queue.topic);
+        match fs::remove_dir(&topic) {
+            Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                Err(StoreError::io("delete", &topic)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn open(&self, queue: &QueueName, start: i64, create: bool) -> Result<Option<Arc<File>>, StoreError> {
         let key = (queue.number, start);
         {

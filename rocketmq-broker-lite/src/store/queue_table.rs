@@ -151,8 +151,7 @@ impl QueueTable {
             }
             match queue.write(&self.files) {
                 Ok(written) => {
-                    let counted = |count: u64| Some(count.saturating_sub(written.bytes as u64));
-                    let _ = self.unwritten_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
+                    self.no_longer_unwritten(written.bytes);
                     if written.more {
                         left.push(queue);
                     }
@@ -191,8 +190,30 @@ impl QueueTable {
             }
             queue.expire(start, &self.files)?;
             queue.set_next(queue.max());
+            if queue.is_forgotten(start, &self.files)? {
+                self.files.remove(&queue.name)?;
+                if let Some(mut queues) = self.topics.get_mut(&queue.name.topic) {
+                    queues.retain(|known| known.name.number != queue.name.number);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Deletes the messages of a topic; see [`ConsumeQueue::bury`].
+    pub(super) fn bury(&self, topic: &str, log_end: impl Fn() -> LogPosition) -> Result<(), StoreError> {
+        let _writing = lock(&self.writing);
+        let queues = self.topics.get(topic).map(|queues| queues.value().clone()).unwrap_or_default();
+        for queue in queues {
+            let buried = queue.bury(&log_end, &self.files)?;
+            self.no_longer_unwritten(buried);
+        }
+        Ok(())
+    }
+
+    fn no_longer_unwritten(&self, bytes: usize) {
+        let counted = |count: u64| Some(count.saturating_sub(bytes as u64));
+        let _ = self.unwritten_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
     }
 
     /// Follows a log that now starts at `start`; returns how many files are deleted. Goes on behind a failure and returns the first.

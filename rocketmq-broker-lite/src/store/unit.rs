@@ -43,8 +43,18 @@ impl Unit {
         (position >= 0 && size > 0).then_some(unit)
     }
 
+    /// The last unit of a queue whose messages are deleted; their records are all before `log_end`. To Java a blank like any other.
+    pub(super) fn tombstone(log_end: LogPosition) -> Self {
+        Self { tag_hash: TagHash::new(log_end.get()), ..Self::BLANK }
+    }
+
     pub(super) fn is_blank(self) -> bool {
-        self == Self::BLANK
+        Self { tag_hash: TagHash::ZERO, ..self } == Self::BLANK
+    }
+
+    /// What [`Unit::tombstone`] was made with, if it is one.
+    pub(super) fn buried_before(self) -> Option<LogPosition> {
+        (self.is_blank() && self != Self::BLANK).then(|| LogPosition::new(self.tag_hash.get()))
     }
 }
 
@@ -60,5 +70,14 @@ mod tests {
         assert_eq!(Unit::decode(&unit.encode()), Some(unit));
         assert_eq!(Unit::decode(&[0; 20]), None);
         assert_eq!(Unit::decode(&unit.encode()[..19]), None);
+    }
+
+    #[test]
+    fn a_tombstone_is_a_blank_that_says_when() {
+        let tombstone = Unit::tombstone(LogPosition::new(4711));
+        assert_eq!(Unit::decode(&tombstone.encode()), Some(tombstone));
+        assert!(tombstone.is_blank() && Unit::BLANK.is_blank());
+        assert_eq!(tombstone.buried_before(), Some(LogPosition::new(4711)));
+        assert_eq!(Unit::BLANK.buried_before(), None);
     }
 }

@@ -7,4 +7,5 @@ mod kill;
 mod program;
 mod query;
 mod support;
+mod topics;
 mod wire;

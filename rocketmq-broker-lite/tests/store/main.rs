@@ -4,6 +4,7 @@
 mod append;
 mod batch;
 mod cleaning;
+mod deletion;
 mod golden;
 mod golden_index;
 mod index;
