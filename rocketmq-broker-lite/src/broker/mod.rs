@@ -15,6 +15,7 @@ mod send;
 mod tasks;
 mod topic_admin;
 mod topics;
+mod unknown_fields;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};

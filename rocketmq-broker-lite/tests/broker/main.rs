@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
 
 mod golden;
+mod config_files;
 mod disk;
 mod kill;
 mod program;

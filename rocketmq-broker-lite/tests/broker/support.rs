@@ -35,6 +35,8 @@ pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) broker: String,
     pub(crate) name_server: String,
+    /// What it logged until it was up.
+    pub(crate) start_log: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
@@ -51,6 +53,7 @@ impl Process {
             child,
             broker: String::new(),
             name_server: String::new(),
+            start_log: String::new(),
         };
         process.broker = process.await_line("broker started", "advertised=");
         process.name_server = process.await_line("clients take this", "name_server=");
@@ -60,11 +63,10 @@ impl Process {
     /// The value behind `key` in the first line of the log that has `phrase`.
     fn await_line(&mut self, phrase: &str, key: &str) -> String {
         let mut line = String::new();
-        let mut all = String::new();
         loop {
             line.clear();
-            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the broker ended:\n{all}");
-            all.push_str(&line);
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the broker ended:\n{}", self.start_log);
+            self.start_log.push_str(&line);
             if line.contains(phrase) {
                 let value = line.split_once(key).unwrap_or_else(|| panic!("{line}")).1;
                 return value.split_whitespace().next().unwrap().trim_matches('"').to_owned();
