@@ -62,18 +62,22 @@ impl ConsumeQueue {
     }
 
     /// A queue as its files have it. After an unclean stop more than the last file is looked at, because the file system may have kept
-    /// a later write and lost an earlier one.
-    pub(super) fn load(name: QueueName, files: &QueueFiles, clean: bool) -> Result<Self, StoreError> {
+    /// a later write and lost an earlier one. Also tells whether that, or something worse, has happened: units are missing that the log may
+    /// have had for long.
+    pub(super) fn load(name: QueueName, files: &QueueFiles, clean: bool) -> Result<(Self, bool), StoreError> {
         let queue = Self::empty(name);
-        let Some((first, last)) = files.extent(&queue.name)? else { return Ok(queue) };
+        let Some((first, last)) = files.extent(&queue.name)? else { return Ok((queue, false)) };
+        let damaged;
         let trusted_files = if clean { 0 } else { 2 };
         let mut end = (last - trusted_files * files.units_per_file()).max(first);
         let mut units = [0; CHUNK * UNIT_SIZE];
         loop {
             let read = files.read(&queue.name, end, &mut units)?;
-            let valid = units.chunks_exact(UNIT_SIZE).take(read).map_while(Unit::decode).count();
+            let found = || units.chunks_exact(UNIT_SIZE).take(read).map(Unit::decode);
+            let valid = found().take_while(Option::is_some).count();
             end += valid as i64;
             if valid < read || read == 0 {
+                damaged = found().skip(valid).any(|unit| unit.is_some()) || files.file_start(end) < last;
                 break;
             }
         }
@@ -83,7 +87,7 @@ impl ConsumeQueue {
         queue.tail().first = end;
         queue.min.store(first.min(end), Ordering::Relaxed);
         queue.next.store(end, Ordering::Relaxed);
-        Ok(queue)
+        Ok((queue, damaged))
     }
 
     /// First offset that can be read.
@@ -382,7 +386,8 @@ mod tests {
         put(&queue, 8, &files);
         queue.write(&files).unwrap();
         for clean in [true, false] {
-            let loaded = ConsumeQueue::load(name(), &files, clean).unwrap();
+            let (loaded, damaged) = ConsumeQueue::load(name(), &files, clean).unwrap();
+            assert!(!damaged);
             loaded.correct_min(LogPosition::ZERO, &files).unwrap();
             assert_eq!((loaded.min(), loaded.max(), loaded.next()), (8, 9, 9));
         }
@@ -433,7 +438,9 @@ mod tests {
                     }
                     Step::Reopen { clean } => {
                         queue.write(&files).unwrap();
-                        queue = ConsumeQueue::load(name(), &files, clean).unwrap();
+                        let damaged;
+                        (queue, damaged) = ConsumeQueue::load(name(), &files, clean).unwrap();
+                        prop_assert!(!damaged);
                         queue.correct_min(LogPosition::new(log_start * 100), &files).unwrap();
                         // A queue whose files are all gone starts over.
                         if min == max && queue.max() == 0 {

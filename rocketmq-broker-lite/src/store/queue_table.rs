@@ -26,6 +26,8 @@ pub(super) struct QueueTable {
     /// Queues by topic, sorted by queue id.
     topics: DashMap<Arc<str>, Vec<Arc<ConsumeQueue>>>,
     files: QueueFiles,
+    /// Whether units are missing that any part of the log may have.
+    damaged: bool,
     numbers: AtomicU32,
     /// Queues with a tail.
     unwritten: Mutex<Vec<Arc<ConsumeQueue>>>,
@@ -37,9 +39,10 @@ pub(super) struct QueueTable {
 impl QueueTable {
     /// Loads every queue there is in the files.
     pub(super) fn load(files: QueueFiles, clean: bool) -> Result<Self, StoreError> {
-        let table = Self {
+        let mut table = Self {
             topics: DashMap::new(),
             files,
+            damaged: false,
             numbers: AtomicU32::new(0),
             unwritten: Mutex::default(),
             unwritten_bytes: AtomicU64::new(0),
@@ -51,8 +54,17 @@ impl QueueTable {
             queue_ids.retain(|id| *id >= 0);
             queue_ids.sort_unstable(); // then each goes to the end of its topic's list
             for queue_id in queue_ids {
-                let queue =
-                    ConsumeQueue::load(table.name(&topic, QueueId::new(queue_id)), &table.files, clean)?;
+                let name = table.name(&topic, QueueId::new(queue_id));
+                let (queue, damaged) = ConsumeQueue::load(name, &table.files, clean)?;
+                if damaged {
+                    warn!(
+                        topic,
+                        queue_id,
+                        from = queue.max(),
+                        "consume queue is damaged, taking it from the commit log"
+                    );
+                    table.damaged = true;
+                }
                 table.insert(&topic, queue);
             }
         }
@@ -61,6 +73,10 @@ impl QueueTable {
 
     pub(super) fn files(&self) -> &QueueFiles {
         &self.files
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     pub(super) fn find(&self, topic: &str, queue_id: QueueId) -> Option<Arc<ConsumeQueue>> {
@@ -181,13 +197,21 @@ impl QueueTable {
         self.all().iter().try_fold(None, |last, queue| Ok(last.max(queue.last_position(&self.files)?)))
     }
 
-    /// Fits the queues to a log that reaches from `start` to `end`.
-    pub(super) fn fit(&self, start: LogPosition, end: LogPosition) -> Result<(), StoreError> {
+    /// Drops the units of records that start at `end` or later.
+    pub(super) fn truncate(&self, end: LogPosition) -> Result<(), StoreError> {
         for queue in self.all() {
             let dropped = queue.truncate(end, &self.files)?;
             if dropped > 0 {
                 warn!(topic = %queue.name.topic, queue_id = %queue.name.queue_id, dropped, log_end = %end, "dropped queue units behind the end of the commit log");
             }
+        }
+        Ok(())
+    }
+
+    /// Fits the queues to a log that reaches from `start` to `end`.
+    pub(super) fn fit(&self, start: LogPosition, end: LogPosition) -> Result<(), StoreError> {
+        self.truncate(end)?;
+        for queue in self.all() {
             queue.expire(start, &self.files)?;
             queue.set_next(queue.max());
             if queue.is_forgotten(start, &self.files)? {

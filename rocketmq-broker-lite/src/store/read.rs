@@ -190,8 +190,10 @@ pub(super) fn read(
                     if outcome.messages == 0 {
                         outcome.status = ReadStatus::MessageWasRemoving;
                     }
-                    // Log files go as a whole: the rest of this one is gone too.
-                    removed_until = log.end_of_file(unit.position);
+                    // Log files go as a whole: the rest of this one is gone too. In one that is there, only this unit is wrong.
+                    if unit.position < log.start() {
+                        removed_until = log.end_of_file(unit.position);
+                    }
                 }
             }
             examined = unit.position;

@@ -75,6 +75,10 @@ enum Damage {
 struct Scan {
     /// Records before this one are in the queues already.
     dispatch_from: LogPosition,
+    /// Whether it began at the beginning of the log.
+    all: bool,
+    /// A queue lacks units of records from before.
+    lacking: bool,
     last: Option<(LogPosition, i64)>,
     records: u64,
     told: Instant,
@@ -83,11 +87,39 @@ struct Scan {
 impl Recovery<'_> {
     pub(super) fn run(mut self) -> Result<Recovered, StoreError> {
         let found = self.log_files()?;
+        let (log_start, extent) = match (found.first(), found.last()) {
+            (Some((first, _)), Some((last, _))) => (*first, last.saturating_add(self.file_size as i64)),
+            _ => (0, 0),
+        };
+        // Units that point out of the log are damaged; the scan can put good ones in their place.
+        self.queues.truncate(LogPosition::new(extent))?;
         let (start_file, start) = self.start(&found)?;
+        match self.read(found, start_file, start)? {
+            Some(recovered) => Ok(recovered),
+            None => {
+                warn!(
+                    from = log_start,
+                    "consume queues lack units of older messages, reading the whole commit log"
+                );
+                let recovered = self.read(self.log_files()?, 0, LogPosition::new(log_start))?;
+                Ok(recovered.expect("nothing is older than the log's start"))
+            }
+        }
+    }
+
+    /// Reads the log from `start` on; `None` if the queues turn out to need what is before.
+    fn read(
+        &mut self,
+        found: Vec<(i64, PathBuf)>,
+        start_file: usize,
+        start: LogPosition,
+    ) -> Result<Option<Recovered>, StoreError> {
         let mut files: VecDeque<Arc<MappedFile>> = VecDeque::with_capacity(found.len());
         let mut current = None;
         let mut end = found.first().map_or(0, |(base, _)| *base);
-        let mut scan = Scan { dispatch_from: start, last: None, records: 0, told: Instant::now() };
+        let all = start_file == 0 && start.get() == end;
+        let mut scan =
+            Scan { dispatch_from: start, all, lacking: false, last: None, records: 0, told: Instant::now() };
 
         let mut rest = found.into_iter().enumerate();
         for (index, (base, path)) in rest.by_ref() {
@@ -98,7 +130,11 @@ impl Recovery<'_> {
                 end = base + self.file_size as i64;
                 continue;
             }
-            match self.scan(&file, usize::try_from(from).unwrap_or(0), &mut scan)? {
+            let outcome = self.scan(&file, usize::try_from(from).unwrap_or(0), &mut scan)?;
+            if scan.lacking {
+                return Ok(None);
+            }
+            match outcome {
                 None => {
                     end = base + self.file_size as i64;
                     files.push_back(file);
@@ -129,7 +165,11 @@ impl Recovery<'_> {
         }
         let last_timestamp = scan.last.map_or(0, |(_, timestamp)| timestamp);
         let log = LogState { files, current, end, last_timestamp };
-        Ok(Recovered { log, queued_until: start, last_position: scan.last.map(|(position, _)| position) })
+        Ok(Some(Recovered {
+            log,
+            queued_until: start,
+            last_position: scan.last.map(|(position, _)| position),
+        }))
     }
 
     /// The log's files, one behind the other.
@@ -151,6 +191,9 @@ impl Recovery<'_> {
         let beginning = (0, files.first().map_or(LogPosition::ZERO, |(base, _)| LogPosition::new(*base)));
         // Without any queue unit all of the log is read, so that removing the folder of the queues rebuilds them.
         let Some(last_queued) = self.queues.last_position()? else { return Ok(beginning) };
+        if self.queues.is_damaged() {
+            return Ok(beginning);
+        }
         for (index, (base, path)) in files.iter().enumerate().rev() {
             let base = LogPosition::new(*base);
             let file = MappedFile::open_full(path.clone(), base, self.file_size)?;
@@ -189,6 +232,10 @@ impl Recovery<'_> {
                 }
             };
             if position >= scan.dispatch_from {
+                scan.lacking |= !scan.all && self.lacks_older(&message);
+                if scan.lacking {
+                    return Ok(None);
+                }
                 self.dispatch(&message)?;
             }
             scan.last = Some((position, message.store_timestamp()));
@@ -211,6 +258,14 @@ impl Recovery<'_> {
             return Err(Damage::Checksum);
         }
         Ok(message)
+    }
+
+    /// Whether messages between the end of a queue and this one are missing in it.
+    fn lacks_older(&self, message: &StoredMessageRef<'_>) -> bool {
+        let end = || self.queues.find(message.topic(), message.queue_id()).map_or(0, |queue| queue.max());
+        self.queue_units.of(message).is_some()
+            && !self.batch_queues.are_for(message)
+            && message.queue_offset().get() > end()
     }
 
     fn dispatch(&mut self, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {

@@ -1,9 +1,9 @@
 //! The broker from outside: over its socket, as a program, and killed.
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
 
-mod golden;
 mod config_files;
 mod disk;
+mod golden;
 mod kill;
 mod program;
 mod query;

@@ -4,6 +4,7 @@
 mod append;
 mod batch;
 mod cleaning;
+mod damage;
 mod deletion;
 mod golden;
 mod golden_index;
