@@ -260,10 +260,10 @@ impl ConsumeQueue {
     /// Follows a log that now starts at `log_start`: corrects the first offset and deletes the files before it; returns how many. The last
     /// file stays, since it is what the numbers go on from.
     pub(super) fn expire(&self, log_start: LogPosition, files: &QueueFiles) -> Result<usize, StoreError> {
-        let before = self.min();
+        let oldest_file = self.oldest_file(files);
         self.correct_min(log_start, files)?;
         let last_written = self.tail().first - 1;
-        files.delete_before(&self.name, before, self.min().min(last_written))
+        files.delete_before(&self.name, oldest_file, self.min().min(last_written))
     }
 
     /// Deletes the messages of the queue, whose numbers go on: the log still has records with the old ones, so a message that got such a
@@ -281,7 +281,7 @@ impl ConsumeQueue {
         }
         let last_file = files.file_start(end - 1);
         // First the files, then the blanks: a crash in between leaves a queue without its older messages, which is one of the usual kind.
-        files.delete_before(&self.name, self.min(), last_file)?;
+        files.delete_before(&self.name, self.oldest_file(files), last_file)?;
         let mut blanks = Unit::BLANK.encode().repeat(bytes_of(end - 1 - last_file) / UNIT_SIZE);
         blanks.extend_from_slice(&Unit::tombstone(log_end()).encode());
         files.write(&self.name, last_file, &blanks)?;
@@ -291,6 +291,11 @@ impl ConsumeQueue {
         tail.first = end;
         self.min.store(end, Ordering::Release);
         Ok(buried)
+    }
+
+    /// Where the first file there may be starts: a queue that has expired whole keeps the file of its last message.
+    fn oldest_file(&self, files: &QueueFiles) -> i64 {
+        files.file_start((self.min() - 1).max(0))
     }
 
     /// Whether the queue was buried, and nothing came since, and the log, which starts at `log_start`, has nothing left of it.
@@ -449,7 +454,8 @@ mod tests {
                     }
                     Step::DeleteLog(to) => {
                         log_start = to.clamp(log_start, max);
-                        queue.correct_min(LogPosition::new(log_start * 100), &files).unwrap();
+                        queue.write(&files).unwrap(); // before records go, their units are on disk
+                        queue.expire(LogPosition::new(log_start * 100), &files).unwrap();
                         min = log_start.clamp(min, max);
                     }
                 }
