@@ -1,0 +1,247 @@
+//! `rmq bench produce`: sends, and tells how fast messages are taken.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rocketmq_client::{Error, Producer};
+use tokio::task::JoinSet;
+
+use super::alarm::Alarm;
+use super::load::{Load, Parcel, Source};
+use super::progress::{Counts, Progress};
+use super::quota::{Quota, Turn};
+use super::report::Report;
+use super::tally::Tally;
+use super::target::{Creation, Target};
+use crate::{Failure, Outcome};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  rmq bench produce --namesrv 127.0.0.1:9876 --topic bench
+      10 s of 128-byte messages, 64 at a time
+  rmq bench produce -n 127.0.0.1:9876 -t bench --size 1024 --batch 32 --messages 1000000 --json
+  rmq bench produce -n 127.0.0.1:9876 -t bench --rate 5000 --duration 1m
+      at a fixed rate, whatever the answers do: times count from when a message was due
+  rmq bench produce -n 127.0.0.1:9876 -t checked --verify --messages 100000
+      then: rmq bench consume -n 127.0.0.1:9876 -t checked --verify --messages 100000
+
+A send that fails is not tried again. Bodies are not compressed. MB are 1,000,000 bytes of bodies.";
+
+/// Options of `rmq bench produce`.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    creation: Creation,
+    #[command(flatten)]
+    load: Load,
+    /// Sends in flight at the same time
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    concurrency: u32,
+    /// Messages per send
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// How to send
+    #[arg(long, value_enum, default_value_t = Mode::Sync)]
+    mode: Mode,
+    /// Messages per second [default: as many as are taken]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    rate: Option<f64>,
+    /// How long to send
+    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How many messages to send, however long that takes
+    #[arg(long, short, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// How long one send may take
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// N tasks, each waits for its answer before it sends again
+    Sync,
+    /// One task that keeps N sends in flight
+    Async,
+    /// N tasks that wait for no answer; nobody tells whether messages arrive
+    Oneway,
+}
+
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
+        _ => Err("expected a number above 0".into()),
+    }
+}
+
+/// What all senders share.
+struct Sender {
+    producer: Producer,
+    quota: Quota,
+    counts: Arc<Counts>,
+    batch: u64,
+    size: u64,
+    oneway: bool,
+}
+
+/// One send that has ended.
+struct Sent {
+    messages: u64,
+    took: Duration,
+    result: Result<(), Error>,
+}
+
+pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
+    let Options { target, creation, load, concurrency, batch, mode, json, .. } = &options;
+    load.check()?;
+    if *mode == Mode::Oneway && *batch > 1 {
+        return Err(Failure::Options("--mode oneway: a batch is always answered; leave out --batch".into()));
+    }
+    let client = target.connect().await?;
+    let queues = target.create(&client, creation).await?;
+    let in_flight = u32::try_from(load.size().saturating_mul((*batch).into()).saturating_mul(2))
+        .unwrap_or(u32::MAX)
+        .saturating_mul(*concurrency);
+    let producer = Producer::builder(format!("rmq-bench-{:08x}", rand::random::<u32>()))
+        .client(&client)
+        .max_attempts(1)
+        .compress_above(usize::MAX)
+        .send_timeout(options.timeout)
+        .max_in_flight(*concurrency, in_flight.clamp(64 * 1024 * 1024, 1 << 30))
+        .start()
+        .await?;
+    let progress = Progress::start();
+    let sender = Arc::new(Sender {
+        producer,
+        quota: match options.messages {
+            Some(messages) => Quota::new(messages, options.rate),
+            None => Quota::lasting(options.duration, options.rate),
+        },
+        counts: Arc::clone(progress.counts()),
+        batch: (*batch).into(),
+        size: load.size(),
+        oneway: *mode == Mode::Oneway,
+    });
+    let time = options.messages.is_none().then_some(options.duration);
+    let ending = tokio::spawn(finish_in_time(Arc::clone(&sender), time));
+    // All on tasks of their own: the main one is not on a worker of the runtime.
+    let mut tasks = JoinSet::new();
+    if *mode == Mode::Async {
+        let source = load.source(&target.topic)?;
+        tasks.spawn(many_at_a_time(Arc::clone(&sender), source, *concurrency as usize));
+    } else {
+        for _ in 0..*concurrency {
+            tasks.spawn(one_after_another(Arc::clone(&sender), load.source(&target.topic)?));
+        }
+    }
+    let mut tally = Tally::new();
+    for result in tasks.join_all().await {
+        tally.add(result?);
+    }
+    let took = sender.quota.began().elapsed();
+    ending.abort();
+    drop(progress);
+    sender.producer.shutdown().await;
+    client.shutdown().await;
+    let what = format!(
+        "produce to {}: {queues} queues, {} bytes, {concurrency} in flight{}{}",
+        target.topic,
+        load.size(),
+        if *batch > 1 { format!(", batches of {batch}") } else { String::new() },
+        options.rate.map(|rate| format!(", {rate}/s asked for")).unwrap_or_default(),
+    );
+    let times_are = if sender.oneway { "hand-over" } else { "send to ack" };
+    Report { what, tally, times_are, also: None, took, verdict: None }.print(*json)
+}
+
+/// Ends the run when time is up, or when the user wants it to end: the report is printed all the same.
+async fn finish_in_time(sender: Arc<Sender>, time: Option<Duration>) {
+    let time_is_up = async {
+        match time {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = time_is_up => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    sender.quota.finish();
+}
+
+async fn one_after_another(sender: Arc<Sender>, mut source: Source) -> Result<Tally, Failure> {
+    let mut tally = Tally::new();
+    let mut alarm = Alarm::new()?;
+    while let Some(Turn { numbers, due }) = sender.quota.take(sender.batch) {
+        if let Some(due) = due {
+            alarm.wait_until(due).await?;
+        }
+        let parcel = source.parcel(numbers)?;
+        let sent = sender.send(parcel, due.unwrap_or_else(Instant::now)).await;
+        sender.count(sent, &mut tally);
+    }
+    Ok(tally)
+}
+
+async fn many_at_a_time(
+    sender: Arc<Sender>,
+    mut source: Source,
+    concurrency: usize,
+) -> Result<Tally, Failure> {
+    let mut tally = Tally::new();
+    let mut alarm = Alarm::new()?;
+    let mut flying = FuturesUnordered::new();
+    let mut next = sender.quota.take(sender.batch);
+    loop {
+        let room = flying.len() < concurrency;
+        match next {
+            Some(Turn { numbers, due }) if room && due.is_none_or(|due| due <= Instant::now()) => {
+                flying.push(sender.send(source.parcel(numbers)?, due.unwrap_or_else(Instant::now)));
+                next = sender.quota.take(sender.batch);
+            }
+            Some(Turn { due: Some(due), .. }) if room => tokio::select! {
+                Some(sent) = flying.next() => sender.count(sent, &mut tally),
+                rung = alarm.wait_until(due) => rung?,
+            },
+            _ => match flying.next().await {
+                Some(sent) => sender.count(sent, &mut tally),
+                None => return Ok(tally),
+            },
+        }
+    }
+}
+
+impl Sender {
+    /// Sends messages that were due then.
+    async fn send(&self, parcel: Parcel, due: Instant) -> Sent {
+        let messages = parcel.len();
+        let result = match parcel {
+            Parcel::One(message) if self.oneway => self.producer.send_oneway(message).await,
+            Parcel::One(message) => self.producer.send(message).await.map(drop),
+            Parcel::Many(messages) => self.producer.send_batch(messages).await.map(drop),
+        };
+        Sent { messages, took: due.elapsed(), result }
+    }
+
+    fn count(&self, sent: Sent, tally: &mut Tally) {
+        let Sent { messages, took, result } = sent;
+        match result {
+            Ok(()) => {
+                self.counts.went_well(messages);
+                tally.went_well(messages, messages * self.size, took);
+            }
+            Err(error) => {
+                self.counts.failed(messages);
+                tally.failed(messages, || error.to_string());
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `rmq`: works with any RocketMQ cluster from a shell.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 all as asked, 1 not, 2 wrong
+//! arguments.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod failure;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use bench::Bench;
+use failure::Failure;
+
+/// Works with any RocketMQ cluster.
+#[derive(Parser)]
+#[command(name = "rmq", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure a cluster: how fast it takes messages, gives them out, and hands them from a sender to a handler
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// How a command that ran to its end ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    AsAsked,
+    Not,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Command::Bench(bench) = Arguments::parse().command;
+    match bench.run().await {
+        Ok(Outcome::AsAsked) => ExitCode::SUCCESS,
+        Ok(Outcome::Not) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("rmq: {}", failure.explanation());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_one_another() {
+        Arguments::command().debug_assert();
+    }
+}
