@@ -11,12 +11,14 @@ use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
 const TOPIC: &str = "orders";
 const QUEUE: QueueId = QueueId::new(0);
 const PULLED: usize = 32;
+/// In each queue.
+const MESSAGES: i64 = 10_000;
 
-fn record(body: usize) -> BytesMut {
+fn record(queue_id: QueueId, body: usize) -> BytesMut {
     let host = ([127, 0, 0, 1], 10_911).into();
     let message = NewMessage {
         topic: TOPIC,
-        queue_id: QUEUE,
+        queue_id,
         flag: 0,
         sys_flag: SysFlag::NONE,
         born_timestamp: 1_700_000_000_000,
@@ -43,7 +45,7 @@ fn append(criterion: &mut Criterion) {
     for body in [128, 1024] {
         let folder = tempfile::tempdir().expect("a folder");
         let store = open(&folder);
-        let mut record = record(body);
+        let mut record = record(QUEUE, body);
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::from_parameter(format!("{body} B")), |bencher| {
             bencher.iter(|| store.append(TOPIC, QUEUE, &mut record).expect("room"));
@@ -61,14 +63,16 @@ fn pull(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder);
     // As a topic with eight queues is filled: neighbours in a queue are not neighbours in the log.
-    let mut record = record(128);
-    for number in 0..80_000 {
-        store.append(TOPIC, QueueId::new(number % 8), &mut record).expect("room");
+    let mut records: Vec<_> = (0..8).map(QueueId::new).map(|queue| (queue, record(queue, 128))).collect();
+    for _ in 0..MESSAGES {
+        for (queue, record) in &mut records {
+            store.append(TOPIC, *queue, record).expect("room");
+        }
     }
     let limits = ReadLimits { max_messages: PULLED, max_bytes: 256 * 1024 };
     let mut group = criterion.benchmark_group("pull");
     group.throughput(Throughput::Elements(PULLED as u64));
-    let mut next = (0..9_900).step_by(PULLED).cycle();
+    let mut next = (0..MESSAGES - PULLED as i64).step_by(PULLED).cycle();
     group.bench_function("32 of one of 8 queues", |bencher| {
         bencher.iter_batched(
             || QueueOffset::new(next.next().unwrap_or_default()),
