@@ -50,7 +50,7 @@ public final class Fill {
         while (true) {
             try {
                 return send(producer, messages);
-            } catch (MQClientException noRoute) {
+            } catch (MQClientException | IllegalStateException noRoute) { // the latter: the name server took too long
                 if (System.nanoTime() > deadline) {
                     throw noRoute;
                 }

@@ -76,7 +76,7 @@ public final class Produce {
                 }
                 producer.fetchPublishMessageQueues(topic);
                 return;
-            } catch (MQClientException noRoute) {
+            } catch (MQClientException | IllegalStateException noRoute) { // the latter: the name server took too long
                 if (System.nanoTime() > deadline) {
                     throw noRoute;
                 }
