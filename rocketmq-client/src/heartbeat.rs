@@ -19,17 +19,27 @@ use crate::members::Role;
 /// Who has heard of the members as they are now.
 #[derive(Default)]
 pub(crate) struct Heartbeats {
-    /// The connection of the last heartbeat, by address. Held for a lookup or a change, never while sending.
-    told: Mutex<HashMap<Arc<str>, ConnectionId>>,
+    /// Held for a lookup or a change, never while sending.
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// Counts the changes of the members: what was gathered before one is no news after it, however late it arrives.
+    changes: u64,
+    /// The connection of the last heartbeat, by address.
+    on: HashMap<Arc<str>, ConnectionId>,
 }
 
 impl Heartbeats {
     /// The members have changed: nobody knows yet.
     pub(crate) fn outdated(&self) {
-        self.told().clear();
+        let mut told = self.told();
+        told.changes += 1;
+        told.on.clear();
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<Arc<str>, ConnectionId>> {
+    fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,16 +64,17 @@ impl Core {
 
     /// Tells every broker that has not heard of the members as they are. Returns how many know them now.
     pub(crate) async fn heartbeat(self: &Arc<Self>) -> usize {
+        let changes = self.heartbeats.told().changes; // before the members are looked at
         let Some(data) = self.members.heartbeat(&self.id) else { return 0 };
         let heartbeat = Arc::new(Heartbeat { data });
         let targets = self.routes.all_addresses(self.members.has_consumers());
-        self.heartbeats.told().retain(|addr, _| targets.contains(addr));
+        self.heartbeats.told().on.retain(|addr, _| targets.contains(addr));
         let (heard, waiting): (Vec<_>, Vec<_>) = targets.iter().partition(|addr| self.has_heard(addr));
         let mut sends = JoinSet::new();
         for addr in waiting {
             let (core, addr, heartbeat) = (Arc::clone(self), Arc::clone(addr), Arc::clone(&heartbeat));
             sends.spawn(async move {
-                let sent = core.heartbeat_to(&addr, &heartbeat).await;
+                let sent = core.heartbeat_to(&addr, &heartbeat, changes).await;
                 sent.inspect_err(|error| debug!(peer = %addr, %error, "heartbeat failed")).is_ok()
             });
         }
@@ -76,14 +87,17 @@ impl Core {
 
     fn has_heard(&self, addr: &str) -> bool {
         let current = self.connections.get(addr).map(|connection| connection.id());
-        current.is_some() && self.heartbeats.told().get(addr).copied() == current
+        current.is_some() && self.heartbeats.told().on.get(addr).copied() == current
     }
 
-    async fn heartbeat_to(&self, addr: &Arc<str>, heartbeat: &Heartbeat) -> Result<(), Error> {
+    async fn heartbeat_to(&self, addr: &Arc<str>, heartbeat: &Heartbeat, changes: u64) -> Result<(), Error> {
         let deadline = Deadline::after(self.options.request_timeout);
         let connection = self.connections.connect(addr, deadline).await?;
         connection.call(heartbeat, deadline.left()).await?;
-        self.heartbeats.told().insert(Arc::clone(addr), connection.id());
+        let mut told = self.heartbeats.told();
+        if told.changes == changes {
+            told.on.insert(Arc::clone(addr), connection.id());
+        }
         Ok(())
     }
 
