@@ -447,9 +447,9 @@ mod tests {
                         (queue, damaged) = ConsumeQueue::load(name(), &files, clean).unwrap();
                         prop_assert!(!damaged);
                         queue.correct_min(LogPosition::new(log_start * 100), &files).unwrap();
-                        // A queue whose files are all gone starts over.
+                        // A queue whose files are all gone starts over; here, where positions follow offsets, with its log.
                         if min == max && queue.max() == 0 {
-                            (min, max) = (0, 0);
+                            (min, max, log_start) = (0, 0, 0);
                         }
                     }
                     Step::DeleteLog(to) => {
