@@ -69,4 +69,10 @@ pub enum MessageError {
         /// The text.
         text: String,
     },
+    /// Text that is not a recall handle.
+    #[error("{text:?} is not a recall handle: base64 of `v1 <topic> <broker> <due ms> <unique key>`")]
+    RecallHandle {
+        /// The text, cut at 256 characters.
+        text: String,
+    },
 }

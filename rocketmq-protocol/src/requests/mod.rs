@@ -7,9 +7,11 @@ mod name_server_config;
 mod offset;
 mod pull;
 mod query;
+mod reply;
 mod route;
 mod send;
 mod topic;
+mod transaction;
 
 pub use broker::*;
 pub use client::*;
@@ -18,9 +20,11 @@ pub use name_server_config::*;
 pub use offset::*;
 pub use pull::*;
 pub use query::*;
+pub use reply::*;
 pub use route::*;
 pub use send::*;
 pub use topic::*;
+pub use transaction::*;
 
 #[cfg(test)]
 mod tests {
@@ -38,9 +42,11 @@ mod tests {
         offset::ROUND_TRIPS,
         pull::ROUND_TRIPS,
         query::ROUND_TRIPS,
+        reply::ROUND_TRIPS,
         route::ROUND_TRIPS,
         send::ROUND_TRIPS,
         topic::ROUND_TRIPS,
+        transaction::ROUND_TRIPS,
     ];
 
     proptest! {

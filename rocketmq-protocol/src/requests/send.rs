@@ -60,6 +60,19 @@ requests! {
         max_reconsume_times: Option<i32> => "maxReconsumeTimes",
         broker_name: Option<ByteString> => "bname",
     } -> Done;
+
+    /// Takes a timer message back that is not due yet. Goes to the master that the handle names.
+    /// Java: `protocol/header/RecallMessageRequestHeader.java`.
+    RecallMessage = RECALL_MESSAGE {
+        producer_group: Option<ByteString> => "producerGroup",
+        topic: ByteString => "topic",
+        /// See [`crate::message::RecallHandle`].
+        recall_handle: ByteString => "recallHandle",
+        broker_name: Option<ByteString> => "bname",
+    } -> RecallMessageReply {
+        /// The unique key.
+        message_id: ByteString => "msgId",
+    };
 }
 
 same_shape! {
