@@ -53,6 +53,7 @@ pub use topic_config::{
 };
 
 crate::request::json_bodies! {
-    BrokerMemberGroupBody, CheckClientRequest, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, TopicConfig,
+    BrokerMemberGroupBody, CheckClientRequest, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, LockBatchRequest,
+    LockBatchResponse, TopicConfig,
     TopicConfigSerializeWrapper, TopicList,
 }

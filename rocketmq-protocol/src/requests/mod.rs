@@ -3,6 +3,7 @@
 mod broker;
 mod client;
 mod kv_config;
+mod lock;
 mod name_server_config;
 mod offset;
 mod pull;
@@ -16,6 +17,7 @@ mod transaction;
 pub use broker::*;
 pub use client::*;
 pub use kv_config::*;
+pub use lock::*;
 pub use name_server_config::*;
 pub use offset::*;
 pub use pull::*;
@@ -38,6 +40,7 @@ mod tests {
         broker::ROUND_TRIPS,
         client::ROUND_TRIPS,
         kv_config::ROUND_TRIPS,
+        lock::ROUND_TRIPS,
         name_server_config::ROUND_TRIPS,
         offset::ROUND_TRIPS,
         pull::ROUND_TRIPS,
