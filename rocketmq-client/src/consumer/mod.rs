@@ -10,6 +10,7 @@ mod fetch;
 mod filter;
 mod flow_control;
 mod handler;
+mod member;
 mod offset_store;
 mod pipeline;
 mod process_queue;

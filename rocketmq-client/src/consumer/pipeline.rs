@@ -12,7 +12,6 @@ use tokio_util::task::TaskTracker;
 
 use super::dispatch::Dispatcher;
 use super::flow_control::FlowControl;
-use super::handler::MessageListener;
 use super::offset_store::OffsetStore;
 use super::start_offset::ConsumeFrom;
 use crate::deadline::Deadline;
@@ -29,7 +28,6 @@ pub(super) struct Pipeline {
     pub(super) store: Arc<OffsetStore>,
     pub(super) flow: Arc<FlowControl>,
     pub(super) dispatcher: Dispatcher,
-    pub(super) listener: Box<dyn MessageListener>,
     pub(super) settings: Settings,
     /// Wakes the rebalance.
     pub(super) rebalance: Arc<Notify>,

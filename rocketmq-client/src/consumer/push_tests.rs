@@ -13,8 +13,10 @@ use tokio::sync::{Semaphore, mpsc};
 use super::assigned_queue::AssignedQueue;
 use super::fake_cluster::FakeCluster;
 use super::offset_store::OffsetStore;
-use super::*;
-use crate::{Client, Error, ReceivedMessage};
+use crate::{
+    Ack, Batch, Client, ConsumeFrom, Error, Filter, HandlerError, PushConsumer, PushConsumerBuilder,
+    ReceivedMessage,
+};
 
 const TOPIC: &str = "T";
 const GROUP: &str = "g";

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::assigned_queue::AssignedQueue;
 use super::dispatch::Delivery;
-use super::handler::{Ack, Batch, HandlerError, consume};
+use super::handler::{Ack, Batch, HandlerError, MessageListener, consume};
 use super::pipeline::Pipeline;
 use crate::ReceivedMessage;
 
@@ -39,16 +40,16 @@ impl Verdict {
 }
 
 /// Handles deliveries until the dispatcher is closed.
-pub(super) async fn work(pipeline: Arc<Pipeline>) {
+pub(super) async fn work(pipeline: Arc<Pipeline>, listener: Arc<dyn MessageListener>) {
     while let Some(delivery) = pipeline.dispatcher.next().await {
-        handle(&pipeline, delivery).await;
+        handle(&pipeline, &*listener, delivery).await;
     }
 }
 
-async fn handle(pipeline: &Arc<Pipeline>, delivery: Delivery) {
+async fn handle(pipeline: &Arc<Pipeline>, listener: &dyn MessageListener, delivery: Delivery) {
     let Delivery { queue, messages } = delivery;
     let _handling = queue.handling();
-    let outcome = consume(&*pipeline.listener, messages.clone()).await;
+    let outcome = consume(listener, messages.clone()).await;
     if queue.is_gone() {
         debug!(queue = %queue.id, "outcome ignored: the queue has moved on, and the messages with it");
         return;
@@ -60,9 +61,19 @@ async fn handle(pipeline: &Arc<Pipeline>, delivery: Delivery) {
     });
     let (done, failed) = messages.split_at(verdict.done);
     queue.finish(done.iter().map(ReceivedMessage::queue_offset));
+    send_back(pipeline, queue, failed, verdict.delay_level).await;
+}
+
+/// Has messages that failed stored for another try. Where that fails, they are delivered again a little later.
+pub(super) async fn send_back(
+    pipeline: &Arc<Pipeline>,
+    queue: Arc<AssignedQueue>,
+    failed: &[ReceivedMessage],
+    delay_level: i32,
+) {
     let mut kept = Vec::new();
     for message in failed {
-        match pipeline.send_back(&queue.id, message, verdict.delay_level).await {
+        match pipeline.send_back(&queue.id, message, delay_level).await {
             Ok(()) => queue.finish([message.queue_offset()]),
             Err(error) => {
                 let offset = message.queue_offset();
