@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use rocketmq_protocol::ResponseCode;
 use rocketmq_protocol::request::Request;
-use rocketmq_protocol::requests::NotifyConsumerIdsChanged;
+use rocketmq_protocol::requests::{CheckTransactionState, NotifyConsumerIdsChanged, PushReplyMessage};
 use rocketmq_protocol::transport::{Call, Service};
 use tracing::debug;
 
 use crate::members::Members;
+use crate::producer::{AwaitedReplies, TransactionCheck};
 
 /// Passes the requests of brokers to the members they are about, and refuses those that nobody knows.
 pub(crate) struct BrokerRequests {
     pub(crate) members: Arc<Members>,
+    pub(crate) replies: Arc<AwaitedReplies>,
 }
 
 impl Service for BrokerRequests {
@@ -26,6 +28,8 @@ impl Service for BrokerRequests {
                 }
                 Err(error) => call.refuse(ResponseCode::SYSTEM_ERROR, error.to_string()),
             },
+            CheckTransactionState::CODE => TransactionCheck::serve(&self.members, &call),
+            PushReplyMessage::CODE => self.replies.serve(&call),
             _ => {
                 debug!(peer = %call.connection().peer(), %code, "request of a broker not supported");
                 let remark = format!("this client does not serve requests of type {code}");

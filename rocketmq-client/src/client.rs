@@ -25,9 +25,11 @@ use crate::client_builder::{ClientBuilder, Options};
 use crate::connections::Connections;
 use crate::deadline::Deadline;
 use crate::heartbeat::Heartbeats;
-use crate::members::{ConsumerRegistration, Members, Role};
+use crate::members::{ConsumerRegistration, Members, ProducerRegistration, Role};
 use crate::membership::Membership;
 use crate::name_server::{NameServers, parse_list};
+use crate::namespace::Namespace;
+use crate::producer::AwaitedReplies;
 use crate::route::TopicRoute;
 use crate::route_table::{BrokerChoice, RouteTable};
 use crate::{Error, discovery};
@@ -72,10 +74,12 @@ pub(crate) struct Core {
     pub(crate) connections: Connections,
     pub(crate) routes: RouteTable,
     pub(crate) members: Arc<Members>,
+    pub(crate) replies: Arc<AwaitedReplies>,
     pub(crate) heartbeats: Heartbeats,
     /// Routes name a broker that has had no heartbeat.
     pub(crate) brokers_changed: Notify,
     pub(crate) unique_keys: UniqueKeyGenerator,
+    pub(crate) namespace: Namespace,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -98,18 +102,22 @@ impl Client {
         let process = std::process::id();
         let id = id.unwrap_or_else(|| format!("{address}@{process}#{:016x}", rand::random::<u64>()));
         let members = Arc::new(Members::default());
-        let service = Arc::new(BrokerRequests { members: Arc::clone(&members) });
+        let replies = Arc::new(AwaitedReplies::default());
+        let service =
+            Arc::new(BrokerRequests { members: Arc::clone(&members), replies: Arc::clone(&replies) });
         let stop = CancellationToken::new();
         let core = Arc::new(Core {
             id: id.into(),
-            options,
             name_servers: NameServers::new(name_servers),
             connections: Connections::new(transport, service, stop.clone()),
             routes: RouteTable::new(),
             members,
+            replies,
             heartbeats: Heartbeats::default(),
             brokers_changed: Notify::new(),
             unique_keys: UniqueKeyGenerator::new(address, process, rand::random()),
+            namespace: options.namespace.clone(),
+            options,
             tasks: TaskTracker::new(),
             stop,
         });
@@ -155,9 +163,10 @@ impl Client {
 /// What producers and consumers are built on.
 impl Client {
     /// Joins a producer group.
-    pub(crate) fn register_producer(&self, group: &str) -> Result<Membership, Error> {
-        self.core().members.add_producer(self.id(), group)?;
-        Ok(self.joined(Role::Producer, group))
+    pub(crate) fn register_producer(&self, producer: ProducerRegistration) -> Result<Membership, Error> {
+        let group = producer.group.clone();
+        self.core().members.add_producer(self.id(), producer)?;
+        Ok(self.joined(Role::Producer, &group))
     }
 
     /// Joins a consumer group. Brokers hear of it at once; [`Client::heartbeat`] waits until they have.
@@ -267,7 +276,7 @@ impl Drop for Handle {
 
 impl Core {
     /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
     }

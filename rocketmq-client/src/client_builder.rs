@@ -6,6 +6,7 @@ use std::time::Duration;
 use rocketmq_protocol::transport::TransportOptions;
 
 use crate::name_server::{NAMESRV_ADDR, parse_list};
+use crate::namespace::Namespace;
 use crate::{Client, Error, discovery};
 
 /// Sets up a [`Client`]: [`Client::builder`].
@@ -24,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) route_interval: Duration,
+    pub(crate) namespace: Namespace,
 }
 
 impl ClientBuilder {
@@ -36,6 +38,7 @@ impl ClientBuilder {
                 request_timeout: Duration::from_secs(3),
                 heartbeat_interval: Duration::from_secs(30),
                 route_interval: Duration::from_secs(30),
+                namespace: Namespace::default(),
             },
             transport: TransportOptions::default(),
         }
@@ -78,6 +81,13 @@ impl ClientBuilder {
     /// How often routes are asked for again; a failure does so at once. Default 30 s.
     pub fn route_interval(mut self, interval: Duration) -> Self {
         self.options.route_interval = interval;
+        self
+    }
+
+    /// Keeps topics and groups apart from those of other namespaces by a prefix that only brokers see, as Java's
+    /// `namespace`. Default none.
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.options.namespace = Namespace::new(name);
         self
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use rocketmq_protocol::message::MessageError;
 use rocketmq_protocol::name::NameError;
 use rocketmq_protocol::transport::{RequestError, Retry};
-use rocketmq_protocol::{QueueId, ResponseCode};
+use rocketmq_protocol::{QueueId, ResponseCode, Version};
+
+use crate::SendReceipt;
 
 /// Why a call of the client failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,6 +88,51 @@ pub enum Error {
         attempts: Vec<Attempt>,
         /// Time from the call to the end of the last one.
         elapsed: Duration,
+    },
+    /// The message is stored, but less safely than the broker is set up to, and that is not enough: a half message, or a
+    /// producer with [`require_ok`](crate::ProducerBuilder::require_ok).
+    #[error("the message to {} is stored, but not safely: {:?}", receipt.queue.topic, receipt.status)]
+    NotSafelyStored {
+        /// What the broker said.
+        receipt: Box<SendReceipt>,
+    },
+    /// There is no room for another message in flight, and the producer is set up not to wait for it.
+    #[error("no room: at most {messages} messages and {bytes} bytes may be in flight (max_in_flight)")]
+    Overloaded {
+        /// The limit of messages.
+        messages: u32,
+        /// The limit of bytes.
+        bytes: u32,
+    },
+    /// The request is stored, but nobody replied in time.
+    #[error("no reply to the request {message_id} to {topic} within {waited:?}")]
+    NoReply {
+        /// The topic.
+        topic: String,
+        /// Id of the request.
+        message_id: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The broker is too old for what the message asks for, and would silently do something else.
+    #[error("broker {broker} has version {} and cannot {what}, which takes {}", version.get(), needed.get())]
+    BrokerTooOld {
+        /// Name of the broker.
+        broker: String,
+        /// What it cannot do.
+        what: &'static str,
+        /// Its version, an ordinal of Java's `MQVersion`.
+        version: Version,
+        /// The first version that can.
+        needed: Version,
+    },
+    /// An interceptor stopped the message.
+    #[error("the message to {topic} was stopped by an interceptor: {reason}")]
+    Intercepted {
+        /// The topic.
+        topic: String,
+        /// What the interceptor said.
+        reason: String,
     },
     /// The name of a topic or group is not allowed.
     #[error(transparent)]
@@ -187,7 +234,10 @@ impl Error {
             | Self::TopicNotFound { .. }
             | Self::NoQueue { .. }
             | Self::BrokerNotFound { .. }
+            | Self::BrokerTooOld { .. }
+            | Self::Overloaded { .. }
             | Self::Timeout { .. } => Retry::AnotherBroker,
+            Self::NotSafelyStored { .. } | Self::NoReply { .. } => Retry::MayDuplicate,
             _ => Retry::No,
         }
     }
@@ -199,6 +249,7 @@ impl Error {
             Self::SendFailed { attempts, .. } => {
                 attempts.iter().any(|attempt| attempt.error.may_have_been_stored())
             }
+            Self::NotSafelyStored { .. } | Self::NoReply { .. } => true,
             _ => false,
         }
     }
@@ -206,7 +257,7 @@ impl Error {
     /// Whether time ran out.
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::Timeout { .. } => true,
+            Self::Timeout { .. } | Self::NoReply { .. } => true,
             Self::Request(error) => matches!(**error, RequestError::Timeout { .. }),
             Self::SendFailed { attempts, .. } => {
                 attempts.last().is_some_and(|attempt| attempt.error.is_timeout())

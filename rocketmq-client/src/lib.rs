@@ -19,6 +19,7 @@ mod members;
 mod membership;
 mod message;
 mod name_server;
+mod namespace;
 mod producer;
 mod queue_offsets;
 mod received_message;
@@ -39,8 +40,10 @@ pub use consumer::{
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
 pub use producer::{
-    BatchReceipt, BatchSplitter, MessageQueueSelector, Producer, ProducerBuilder, SelectByHash,
-    SelectByRandom, SendOptions, SendReceipt, SendStatus,
+    Accumulate, BatchReceipt, BatchSplitter, EndTransactionEvent, LatencyFault, MessageKind,
+    MessageQueueSelector, Producer, ProducerBuilder, SelectByHash, SelectByMachineRoom, SelectByRandom,
+    SendEvent, SendInterceptor, SendOptions, SendReceipt, SendStatus, StoredAt, Transaction,
+    TransactionChecker, TransactionError, TransactionOutcome, TransactionProducer, TransactionReceipt,
 };
 pub use received_message::ReceivedMessage;
 
@@ -49,4 +52,4 @@ pub use rocketmq_protocol::body::{MessageQueue, Perm, TopicConfig};
 pub use rocketmq_protocol::message::{Compression, CompressionError, MessageError, Properties};
 pub use rocketmq_protocol::name::NameError;
 pub use rocketmq_protocol::transport::{RequestError, Retry};
-pub use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, ResponseCode};
+pub use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, ResponseCode, Version};

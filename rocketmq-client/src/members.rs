@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rocketmq_protocol::body::{ConsumerData, HeartbeatData, ProducerData};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::Error;
+use crate::producer::TransactionCheck;
 
 /// What a group is to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub(crate) struct ConsumerRegistration {
     pub(crate) rebalance: Arc<Notify>,
 }
 
+/// A producer that joins a client.
+pub(crate) struct ProducerRegistration {
+    pub(crate) group: String,
+    /// Where brokers' questions about its transactions go. The receiver ends when the producer leaves.
+    pub(crate) checks: Option<mpsc::Sender<TransactionCheck>>,
+}
+
 /// The groups that a client is in.
 #[derive(Default)]
 pub(crate) struct Members {
@@ -33,16 +41,19 @@ pub(crate) struct Members {
 
 #[derive(Default)]
 struct Groups {
-    producers: BTreeSet<String>,
+    producers: BTreeMap<String, ProducerRegistration>,
     consumers: BTreeMap<String, ConsumerRegistration>,
 }
 
 impl Members {
-    pub(crate) fn add_producer(&self, client_id: &str, group: &str) -> Result<(), Error> {
-        if self.groups().producers.insert(group.to_owned()) {
-            return Ok(());
+    pub(crate) fn add_producer(&self, client_id: &str, producer: ProducerRegistration) -> Result<(), Error> {
+        let mut groups = self.groups();
+        let group = producer.group.clone();
+        if groups.producers.contains_key(&group) {
+            return Err(Error::GroupTaken { role: "producer", group, client_id: client_id.to_owned() });
         }
-        Err(Error::GroupTaken { role: "producer", group: group.to_owned(), client_id: client_id.to_owned() })
+        groups.producers.insert(group, producer);
+        Ok(())
     }
 
     pub(crate) fn add_consumer(&self, client_id: &str, consumer: ConsumerRegistration) -> Result<(), Error> {
@@ -59,7 +70,7 @@ impl Members {
     pub(crate) fn remove(&self, role: Role, group: &str) -> bool {
         let mut groups = self.groups();
         match role {
-            Role::Producer => groups.producers.remove(group),
+            Role::Producer => groups.producers.remove(group).is_some(),
             Role::Consumer => groups.consumers.remove(group).is_some(),
         }
     }
@@ -68,7 +79,7 @@ impl Members {
     pub(crate) fn take_all(&self) -> Vec<(Role, String)> {
         let Groups { producers, consumers } = std::mem::take(&mut *self.groups());
         let consumers = consumers.into_keys().map(|group| (Role::Consumer, group));
-        producers.into_iter().map(|group| (Role::Producer, group)).chain(consumers).collect()
+        producers.into_keys().map(|group| (Role::Producer, group)).chain(consumers).collect()
     }
 
     pub(crate) fn has_consumers(&self) -> bool {
@@ -82,6 +93,11 @@ impl Members {
         }
     }
 
+    /// Where questions about the transactions of `group` go, if a producer of this client answers them.
+    pub(crate) fn checks(&self, group: &str) -> Option<mpsc::Sender<TransactionCheck>> {
+        self.groups().producers.get(group)?.checks.clone()
+    }
+
     /// The heartbeat of all members; `None` when there are none.
     pub(crate) fn heartbeat(&self, client_id: &str) -> Option<HeartbeatData> {
         let groups = self.groups();
@@ -91,7 +107,7 @@ impl Members {
         let producer = |group: &String| ProducerData { group_name: group.clone() };
         Some(HeartbeatData {
             client_id: client_id.to_owned(),
-            producer_data_set: groups.producers.iter().map(producer).collect(),
+            producer_data_set: groups.producers.keys().map(producer).collect(),
             consumer_data_set: groups.consumers.values().map(|consumer| (consumer.heartbeat)()).collect(),
             ..HeartbeatData::default()
         })

@@ -85,6 +85,22 @@ impl Message {
         self.properties.get(name)
     }
 
+    /// Gives the message a property, in place of any other of that name.
+    ///
+    /// # Errors
+    /// As for [`MessageBuilder::property`].
+    pub fn set_property(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        check_property(name, value)
+            .map_err(|reason| Error::InvalidMessage { topic: self.topic.to_string(), reason })?;
+        self.properties = self.properties.with(name, value)?;
+        Ok(())
+    }
+
+    /// All properties.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
     /// Checks what every broker checks. Java: `client/Validators.java`.
     pub(crate) fn validate(&self, max_size: usize) -> Result<(), Error> {
         validate_topic(&self.topic)?;
@@ -103,10 +119,17 @@ impl Message {
 
     /// Whether it is delivered later.
     pub(crate) fn is_delayed(&self) -> bool {
-        use property::{DELAY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
-        [DELAY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS]
-            .iter()
-            .any(|name| self.property(name).is_some())
+        self.property(property::DELAY).is_some() || self.is_timer()
+    }
+
+    /// Whether it is delivered at a time that is no delay level.
+    pub(crate) fn is_timer(&self) -> bool {
+        use property::{TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
+        // One look for messages without any: it is asked for each message.
+        self.properties.encoded().contains("TIMER_DE")
+            && [TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS]
+                .iter()
+                .any(|name| self.property(name).is_some())
     }
 }
 
@@ -149,13 +172,10 @@ impl MessageBuilder {
 
     /// A property of the user's own. Names that RocketMQ uses itself are refused, and so are blank names and values.
     pub fn property(self, name: &str, value: &str) -> Self {
-        if RESERVED.contains(&name) {
-            return self.refuse(format!("the property name {name:?} is RocketMQ's own"));
+        match check_property(name, value) {
+            Ok(()) => self.set(name, value),
+            Err(reason) => self.refuse(reason),
         }
-        if name.trim().is_empty() || value.trim().is_empty() {
-            return self.refuse(format!("the property {name:?} has a blank name or value"));
-        }
-        self.set(name, value)
     }
 
     /// When consumers see it. Default: at once.
@@ -175,6 +195,12 @@ impl MessageBuilder {
                 without.set(property::TIMER_DELIVER_MS, &millis(since_epoch))
             }
         }
+    }
+
+    /// When the broker asks about the message's transaction for the first time, in whole seconds. Only with
+    /// [`TransactionProducer`](crate::TransactionProducer). Default: the broker's `transactionTimeOut`, 6 s.
+    pub fn first_check_after(self, time: Duration) -> Self {
+        self.set(property::CHECK_IMMUNITY_TIME_IN_SECONDS, &time.as_secs().to_string())
     }
 
     /// Whether the broker answers only when the message is flushed and replicated as its settings say. Default true.
@@ -213,6 +239,17 @@ impl MessageBuilder {
         self.refused.get_or_insert(reason);
         self
     }
+}
+
+/// What users may set.
+fn check_property(name: &str, value: &str) -> Result<(), String> {
+    if RESERVED.contains(&name) {
+        return Err(format!("the property name {name:?} is RocketMQ's own"));
+    }
+    if name.trim().is_empty() || value.trim().is_empty() {
+        return Err(format!("the property {name:?} has a blank name or value"));
+    }
+    Ok(())
 }
 
 /// Property names that users may not set. Java: `common/message/MessageConst.java`, `STRING_HASH_SET`.

@@ -100,6 +100,18 @@ impl PublishQueues {
         fallback
     }
 
+    /// The next queue in turn whose broker `suits`; `None` when there is none.
+    pub(crate) fn next_where(&self, suits: impl Fn(&str) -> bool) -> Option<(&MessageQueue, &ByteString)> {
+        for _ in 0..self.queues.len() {
+            let at = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
+            let choice = self.queues.get(at).zip(self.brokers.get(at))?;
+            if suits(choice.1) {
+                return Some(choice);
+            }
+        }
+        None
+    }
+
     /// Whether some queue is on another broker than this one.
     pub(crate) fn has_other_than(&self, broker: &str) -> bool {
         self.queues.first().is_some_and(|queue| queue.broker_name != broker)

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use rocketmq_protocol::body::{
     BrokerData, ClusterInfo, ConsumerListByGroup, Perm, QueueData, TopicRouteData,
 };
-use rocketmq_protocol::message::{Properties, StoredMessage, SysFlag};
+use rocketmq_protocol::message::{Properties, RecallHandle, StoredMessage, SysFlag};
 use rocketmq_protocol::request::{Request, Segments};
 use rocketmq_protocol::requests::*;
 use rocketmq_protocol::transport::{
@@ -46,6 +46,11 @@ impl Script {
     /// The next requests with this code are answered so, then as usual again.
     pub(crate) fn answer(&self, code: RequestCode, answers: impl IntoIterator<Item = Answer>) {
         self.next.lock().unwrap().push((code, answers.into_iter().collect()));
+    }
+
+    /// Every request is answered as usual from now on.
+    pub(crate) fn clear(&self) {
+        self.next.lock().unwrap().clear();
     }
 
     pub(crate) fn count(&self, code: RequestCode) -> usize {
@@ -209,6 +214,7 @@ pub(crate) struct FakeBroker {
     pub(crate) script: Arc<Script>,
     pub(crate) sent: Arc<Mutex<Vec<SendMessage>>>,
     pub(crate) heartbeats: Arc<Mutex<Vec<Heartbeat>>>,
+    pub(crate) ends: Arc<Mutex<Vec<EndTransaction>>>,
     pub(crate) offsets: Arc<Mutex<BTreeMap<i32, i64>>>,
     /// Body of the next pull.
     pub(crate) records: Arc<Mutex<Bytes>>,
@@ -219,6 +225,7 @@ struct BrokerService {
     script: Arc<Script>,
     sent: Arc<Mutex<Vec<SendMessage>>>,
     heartbeats: Arc<Mutex<Vec<Heartbeat>>>,
+    ends: Arc<Mutex<Vec<EndTransaction>>>,
     offsets: Arc<Mutex<BTreeMap<i32, i64>>>,
     records: Arc<Mutex<Bytes>>,
 }
@@ -227,7 +234,7 @@ impl Service for BrokerService {
     fn serve(&self, call: Call) {
         let Some((call, code)) = self.script.serve(call) else { return };
         match call.frame().request_code() {
-            SendMessage::CODE | SendBatchMessage::CODE => {
+            SendMessage::CODE | SendBatchMessage::CODE | SendReplyMessage::CODE => {
                 let request = call.read::<SendMessage>().unwrap();
                 let queue_id = request.queue_id;
                 let mut sent = self.sent.lock().unwrap();
@@ -246,6 +253,15 @@ impl Service for BrokerService {
                         trace_on: None,
                     },
                 );
+            }
+            EndTransaction::CODE => {
+                self.ends.lock().unwrap().push(call.read().unwrap());
+                call.done();
+            }
+            RecallMessage::CODE => {
+                let request = call.read::<RecallMessage>().unwrap();
+                let handle: RecallHandle = request.recall_handle.parse().unwrap();
+                call.reply(&RecallMessageReply { message_id: handle.unique_key.into() });
             }
             Heartbeat::CODE => {
                 self.heartbeats.lock().unwrap().push(call.read().unwrap());
@@ -305,15 +321,16 @@ impl FakeBroker {
             script: Arc::default(),
             sent: Arc::default(),
             heartbeats: Arc::default(),
+            ends: Arc::default(),
             offsets: Arc::default(),
             records: Arc::default(),
         };
         let (script, sent) = (Arc::clone(&service.script), Arc::clone(&service.sent));
         let (heartbeats, offsets) = (Arc::clone(&service.heartbeats), Arc::clone(&service.offsets));
-        let records = Arc::clone(&service.records);
+        let (records, ends) = (Arc::clone(&service.records), Arc::clone(&service.ends));
         let server = bind(Arc::new(service)).await;
         let addr = server.local_addr().to_string();
-        Self { name, addr, script, sent, heartbeats, offsets, records, server }
+        Self { name, addr, script, sent, heartbeats, ends, offsets, records, server }
     }
 
     /// For [`Routes::set`].

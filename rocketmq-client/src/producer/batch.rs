@@ -8,7 +8,8 @@ use rocketmq_protocol::message::batch::BatchEntry;
 use rocketmq_protocol::message::{Properties, SysFlag, UniqueKeyGenerator, property};
 use rocketmq_protocol::name::RETRY_PREFIX;
 
-use super::outgoing::{Outgoing, now_ms, with_unique_key};
+use super::outgoing::{Outgoing, Shape, now_ms, with_unique_key};
+use crate::namespace::Namespace;
 use crate::{Error, Message};
 
 /// Bytes that a unique key adds to an entry: name, separators and the longest key.
@@ -22,17 +23,17 @@ pub(super) struct Batch {
 
 /// Puts messages into one body.
 pub(super) fn encode(
-    messages: impl IntoIterator<Item = Message>,
+    messages: &[Message],
     keys: &UniqueKeyGenerator,
+    namespace: &Namespace,
     max_size: usize,
 ) -> Result<Batch, Error> {
-    let mut messages = messages.into_iter().peekable();
-    let Some(first) = messages.peek().cloned() else {
+    let Some(first) = messages.first() else {
         return Err(Error::InvalidArgument { name: "messages", reason: "a batch of no messages".into() });
     };
     let now = now_ms();
     let mut body = BytesMut::new();
-    let mut message_ids = Vec::with_capacity(messages.size_hint().0);
+    let mut message_ids = Vec::with_capacity(messages.len());
     for message in messages {
         message.validate(max_size)?;
         let refuse = |reason: String| {
@@ -44,7 +45,7 @@ pub(super) fn encode(
         if message.topic != first.topic {
             return refuse(format!("all have one topic, the first has {}", first.topic));
         }
-        if waits(&message) != waits(&first) {
+        if waits(message) != waits(first) {
             return refuse("all wait for the store, or none".into());
         }
         if message.is_delayed() {
@@ -53,7 +54,10 @@ pub(super) fn encode(
         if message.topic.starts_with(RETRY_PREFIX) {
             return refuse("none can go to a retry topic".into());
         }
-        let (properties, id) = with_unique_key(&message.properties, keys, now)?;
+        let (mut properties, id) = with_unique_key(&message.properties, keys, now)?;
+        if let Some(namespace) = namespace.name() {
+            properties = properties.with(property::INSTANCE_ID, namespace)?;
+        }
         let entry = BatchEntry { flag: message.flag, body: &message.body, properties: properties.as_ref() };
         entry.encode(&mut body)?;
         if body.len() > max_size {
@@ -71,19 +75,20 @@ pub(super) fn encode(
     };
     let (properties, message_id) = with_unique_key(&shared, keys, now)?;
     let outgoing = Outgoing {
-        topic: first.topic,
+        topic: namespace.wrap(&first.topic),
         flag: 0,
         sys_flag: SysFlag::NONE,
         born_timestamp: now,
         properties,
         body: body.freeze(),
-        is_batch: true,
+        shape: Shape::Batch,
         message_id,
+        is_timer: false,
     };
     Ok(Batch { outgoing, message_ids })
 }
 
-fn waits(message: &Message) -> bool {
+pub(super) fn waits(message: &Message) -> bool {
     message.property(property::WAIT) != Some("false")
 }
 
@@ -133,7 +138,7 @@ impl<I: Iterator<Item = Message>> Iterator for BatchSplitter<I> {
 }
 
 /// At most what the message will take in a batch.
-fn size(message: &Message) -> usize {
+pub(super) fn size(message: &Message) -> usize {
     let entry =
         BatchEntry { flag: message.flag, body: &message.body, properties: message.properties.as_ref() };
     entry.encoded_len().map_or(usize::MAX, |len| len.saturating_add(UNIQUE_KEY_BYTES))
@@ -151,12 +156,13 @@ mod tests {
     }
 
     fn refusal(messages: Vec<Message>) -> String {
-        encode(messages, &keys(), 1000).err().unwrap().to_string()
+        encode(&messages, &keys(), &Namespace::default(), 1000).err().unwrap().to_string()
     }
 
     #[test]
     fn every_entry_has_its_own_key() {
-        let batch = encode([Message::new("t", "a"), Message::new("t", "b")], &keys(), 1000).unwrap();
+        let messages = [Message::new("t", "a"), Message::new("t", "b")];
+        let batch = encode(&messages, &keys(), &Namespace::default(), 1000).unwrap();
         let entries: Vec<_> = batch::entries(&batch.outgoing.body).collect::<Result<_, _>>().unwrap();
         let found: Vec<_> =
             entries.iter().map(|entry| entry.properties.get(property::UNIQ_KEY).unwrap()).collect();
@@ -187,7 +193,7 @@ mod tests {
         let batches: Vec<_> = BatchSplitter::new(messages.clone(), 1000).collect();
         assert!(batches.len() > 10);
         for batch in &batches {
-            assert!(encode(batch.clone(), &keys(), 1000).is_ok());
+            assert!(encode(batch, &keys(), &Namespace::default(), 1000).is_ok());
         }
         assert_eq!(batches.concat(), messages);
         let mixed = [Message::new("t", "a"), Message::new("u", "a"), Message::new("u", vec![0; 5000])];

@@ -1,32 +1,58 @@
 //! [`Producer`]: sends messages.
 
+mod accumulate;
 mod batch;
 mod builder;
+#[cfg(test)]
+mod delivery_tests;
+mod fault_table;
 mod in_flight;
+mod interceptor;
 mod options;
 mod outgoing;
+mod recall;
 mod receipt;
+mod request_reply;
 mod selector;
 mod send;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod transaction_check;
+#[cfg(test)]
+mod transaction_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocketmq_protocol::ByteString;
+use rocketmq_protocol::body::MessageQueue;
+use tracing::warn;
 
 use crate::deadline::Deadline;
 use crate::membership::Membership;
 use crate::{Client, Error, Message};
 
+pub use accumulate::Accumulate;
 pub use batch::BatchSplitter;
 pub use builder::ProducerBuilder;
+pub use fault_table::LatencyFault;
+pub use interceptor::{EndTransactionEvent, MessageKind, SendEvent, SendInterceptor, StoredAt};
 pub use options::SendOptions;
 pub use receipt::{BatchReceipt, SendReceipt, SendStatus};
-pub use selector::{MessageQueueSelector, SelectByHash, SelectByRandom};
+pub(crate) use request_reply::AwaitedReplies;
+pub use selector::{MessageQueueSelector, SelectByHash, SelectByMachineRoom, SelectByRandom};
+pub use transaction::{
+    Transaction, TransactionError, TransactionOutcome, TransactionProducer, TransactionReceipt,
+};
+pub(crate) use transaction_check::TransactionCheck;
+pub use transaction_check::TransactionChecker;
 
+use accumulate::Accumulator;
 use builder::Settings;
+use fault_table::FaultTable;
 use in_flight::InFlight;
+use interceptor::Interceptors;
 
 /// Sends messages. Cheap to clone; any number of tasks may send at the same time.
 ///
@@ -66,6 +92,9 @@ pub(crate) struct Shared {
     membership: Membership,
     settings: Settings,
     in_flight: InFlight,
+    faults: Option<Arc<FaultTable>>,
+    interceptors: Interceptors,
+    accumulator: Option<Accumulator>,
 }
 
 impl Producer {
@@ -74,9 +103,9 @@ impl Producer {
         ProducerBuilder::new(group.into())
     }
 
-    /// The group.
+    /// The group, in the namespace of the client if that has one.
     pub fn group(&self) -> &str {
-        &self.shared.group
+        self.shared.group()
     }
 
     /// The client it sends through.
@@ -109,12 +138,14 @@ impl Producer {
     /// # Errors
     /// As [`Producer::send`]; also [`Error::NoQueueSelected`].
     pub async fn send_with(&self, message: Message, options: SendOptions) -> Result<SendReceipt, Error> {
-        let deadline = self.deadline(&options);
-        message.validate(self.shared.settings.max_message_size)?;
-        let _permit = self.shared.in_flight.enter(message.body.len(), deadline).await?;
-        let outgoing = self.shared.prepare(&message).await?;
-        let choice = self.shared.choose(&options.target, &message, deadline).await?;
-        self.shared.deliver(&outgoing, choice, deadline).await.map(|sent| sent.into_receipt(&outgoing))
+        let deadline = self.deadline_of(options.timeout);
+        if let Some(accumulator) = self.shared.accumulator.as_ref().filter(|_| options.timeout.is_none()) {
+            if accumulator.takes(&message, &options.target) {
+                return accumulator.send(&self.shared, message, options.target, deadline).await;
+            }
+        }
+        let sent = self.shared.dispatch(message, MessageKind::Normal, &options.target, deadline).await?;
+        Ok(sent.sent.into_receipt(&sent.outgoing, &sent.message))
     }
 
     /// Sends a message without waiting for an answer: it is on its way when this returns, and nobody will tell whether it
@@ -122,11 +153,12 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::send`], short of what brokers would say.
-    pub async fn send_oneway(&self, message: Message) -> Result<(), Error> {
-        let deadline = self.deadline(&SendOptions::default());
+    pub async fn send_oneway(&self, mut message: Message) -> Result<(), Error> {
+        let deadline = self.deadline_of(None);
+        interceptor::before_send(&self.shared.interceptors, &mut message).await?;
         message.validate(self.shared.settings.max_message_size)?;
         let _permit = self.shared.in_flight.enter(message.body.len(), deadline).await?;
-        let outgoing = self.shared.prepare(&message).await?;
+        let outgoing = self.shared.prepare(&message, MessageKind::Normal).await?;
         self.shared.deliver_oneway(&outgoing, deadline).await
     }
 
@@ -142,17 +174,60 @@ impl Producer {
         &self,
         messages: impl IntoIterator<Item = Message>,
     ) -> Result<BatchReceipt, Error> {
-        let deadline = self.deadline(&SendOptions::default());
-        let keys = &self.shared.client.core().unique_keys;
-        let batch = batch::encode(messages, keys, self.shared.settings.max_message_size)?;
-        let _permit = self.shared.in_flight.enter(batch.outgoing.body.len(), deadline).await?;
-        let sent = self.shared.deliver(&batch.outgoing, send::Choice::Turn, deadline).await?;
-        Ok(sent.into_batch_receipt(batch))
+        self.send_batch_with(messages, SendOptions::default()).await
+    }
+
+    /// As [`Producer::send_batch`], with options: a selector sees the first message.
+    ///
+    /// # Cancel safety
+    /// As [`Producer::send`].
+    ///
+    /// # Errors
+    /// As [`Producer::send_batch`] and [`Producer::send_with`].
+    pub async fn send_batch_with(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+        options: SendOptions,
+    ) -> Result<BatchReceipt, Error> {
+        let deadline = self.deadline_of(options.timeout);
+        let messages: Vec<_> = messages.into_iter().collect();
+        let topic = messages.first().map(|first| first.topic.clone()).unwrap_or_default();
+        let (batch, sent) = self.shared.dispatch_batch(messages, &options.target, deadline).await?;
+        Ok(sent.into_batch_receipt(batch, &topic))
+    }
+
+    /// The queues of a topic that can be sent to.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], before its first attempt.
+    pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
+        self.shared.queues(&topic.into(), self.deadline_of(None)).await
+    }
+
+    /// Asks for the routes of these topics and tells their brokers of the group. What cannot be done now is done with the
+    /// first send.
+    async fn preload(&self, topics: &[ByteString]) {
+        let core = self.shared.client.core();
+        for topic in topics {
+            let topic = core.namespace.wrap(topic);
+            let deadline = self.shared.client.request_deadline();
+            if let Err(error) =
+                core.route_to_send(&topic, self.shared.settings.default_queues, deadline).await
+            {
+                warn!(group = self.group(), %topic, %error, "no route at the start");
+            }
+        }
+        if !topics.is_empty() {
+            core.heartbeat().await;
+        }
     }
 
     /// Waits for the sends under way, up to the send timeout, leaves the group, and stops the client if it is the
     /// producer's own. Later sends fail. May be called again.
     pub async fn shutdown(&self) {
+        if let Some(accumulator) = &self.shared.accumulator {
+            accumulator.flush_all();
+        }
         self.shared.in_flight.close(self.shared.settings.send_timeout).await;
         self.shared.membership.leave().await;
         if self.shared.owns_client {
@@ -160,7 +235,13 @@ impl Producer {
         }
     }
 
-    fn deadline(&self, options: &SendOptions) -> Deadline {
-        Deadline::after(options.timeout.unwrap_or(self.shared.settings.send_timeout))
+    fn deadline_of(&self, timeout: Option<Duration>) -> Deadline {
+        Deadline::after(timeout.unwrap_or(self.shared.settings.send_timeout))
+    }
+}
+
+impl Shared {
+    fn group(&self) -> &str {
+        &self.group
     }
 }

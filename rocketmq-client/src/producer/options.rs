@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::MessageQueue;
 
 use super::selector::{MessageQueueSelector, SelectBy, SelectByHash};
@@ -32,6 +33,8 @@ pub(super) enum Target {
     /// To the next queue in turn.
     #[default]
     Turn,
+    /// To any queue, of this broker for a start.
+    Broker(ByteString),
     Queue(MessageQueue),
     Selected(Arc<dyn MessageQueueSelector>),
 }

@@ -9,10 +9,9 @@ use tracing::warn;
 
 use super::Shared;
 use super::builder::Settings;
+use super::interceptor::MessageKind;
 use crate::{Error, Message};
 
-/// zlib's level: Java's default.
-const COMPRESSION_LEVEL: u32 = 5;
 /// Compressing more than this takes so long that other tasks should not wait for it.
 const COMPRESS_ELSEWHERE: usize = 64 * 1024;
 
@@ -24,26 +23,47 @@ pub(super) struct Outgoing {
     pub(super) born_timestamp: i64,
     pub(super) properties: Properties,
     pub(super) body: Bytes,
-    pub(super) is_batch: bool,
+    pub(super) shape: Shape,
     pub(super) message_id: ByteString,
+    /// Brokers before 5.0 would deliver it at once.
+    pub(super) is_timer: bool,
+}
+
+/// What request carries a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Single,
+    Batch,
+    /// To a client that waits for it.
+    Reply,
 }
 
 impl Shared {
     /// Gives the message its id and compresses a long body.
-    pub(super) async fn prepare(&self, message: &Message) -> Result<Outgoing, Error> {
+    pub(super) async fn prepare(&self, message: &Message, kind: MessageKind) -> Result<Outgoing, Error> {
         let now = now_ms();
-        let (properties, message_id) =
-            with_unique_key(&message.properties, &self.client.core().unique_keys, now)?;
-        let (body, sys_flag) = compressed(&message.body, &self.settings).await;
+        let core = self.client.core();
+        let (mut properties, message_id) = with_unique_key(&message.properties, &core.unique_keys, now)?;
+        let (body, mut sys_flag) = compressed(&message.body, &self.settings).await;
+        if kind == MessageKind::TransactionHalf {
+            let half =
+                properties.to_builder().set(property::TRAN_MSG, "true").set(property::PGROUP, &self.group);
+            properties = half.build()?;
+            sys_flag = sys_flag.with(SysFlag::TRANSACTION_PREPARED);
+        }
+        if let Some(namespace) = core.namespace.name() {
+            properties = properties.with(property::INSTANCE_ID, namespace)?;
+        }
         Ok(Outgoing {
-            topic: message.topic.clone(),
+            topic: core.namespace.wrap(&message.topic),
             flag: message.flag,
             sys_flag,
             born_timestamp: now,
             properties,
             body,
-            is_batch: false,
+            shape: if kind == MessageKind::Reply { Shape::Reply } else { Shape::Single },
             message_id,
+            is_timer: message.is_timer(),
         })
     }
 }
@@ -74,12 +94,12 @@ async fn compressed(body: &Bytes, settings: &Settings) -> (Bytes, SysFlag) {
     if body.len() < settings.compress_above {
         return (body.clone(), SysFlag::NONE);
     }
-    let compression = settings.compression;
+    let (compression, level) = (settings.compression, settings.compression_level);
     let result = if body.len() <= COMPRESS_ELSEWHERE {
-        smaller(body, compression)
+        smaller(body, compression, level)
     } else {
         let body = body.clone();
-        let compressing = tokio::task::spawn_blocking(move || smaller(&body, compression));
+        let compressing = tokio::task::spawn_blocking(move || smaller(&body, compression, level));
         compressing.await.unwrap_or_default() // only a panic or the end of the runtime gets in between
     };
     match result {
@@ -88,8 +108,8 @@ async fn compressed(body: &Bytes, settings: &Settings) -> (Bytes, SysFlag) {
     }
 }
 
-fn smaller(body: &Bytes, compression: Compression) -> Option<Bytes> {
-    match compression.compress(body, COMPRESSION_LEVEL) {
+fn smaller(body: &Bytes, compression: Compression, level: u32) -> Option<Bytes> {
+    match compression.compress(body, level) {
         Ok(result) => Some(result).filter(|result| result.len() < body.len()),
         Err(error) => {
             warn!(%error, "body sent uncompressed");

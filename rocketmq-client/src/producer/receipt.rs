@@ -42,8 +42,10 @@ pub struct SendReceipt {
     pub queue: MessageQueue,
     /// Its place there.
     pub queue_offset: QueueOffset,
-    /// With a timer message on a 5.x broker: what it is called back with.
+    /// With a timer message on a 5.x broker: what [`Producer::recall`](crate::Producer::recall) takes it back with.
     pub recall_handle: Option<ByteString>,
+    /// Whether an earlier attempt may have stored the message, too: its answer did not come. Both have the same id.
+    pub may_be_duplicate: bool,
 }
 
 /// All messages of a batch are stored.
@@ -58,4 +60,6 @@ pub struct BatchReceipt {
     pub queue: MessageQueue,
     /// Place of the first; the others follow one by one.
     pub first_queue_offset: QueueOffset,
+    /// Whether an earlier attempt may have stored the batch, too: its answer did not come.
+    pub may_be_duplicate: bool,
 }

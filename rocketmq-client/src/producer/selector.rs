@@ -1,5 +1,7 @@
 //! [`MessageQueueSelector`]: chooses the queue that a message goes to.
 
+use std::collections::BTreeSet;
+
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::java_string_hash;
 
@@ -48,6 +50,31 @@ impl MessageQueueSelector for SelectByRandom {
     }
 }
 
+/// A queue in one of these machine rooms, at random: a broker's room is what stands before the `@` of its name.
+/// (Java's `SelectMessageQueueByMachineRoom` chooses nothing.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectByMachineRoom {
+    rooms: BTreeSet<String>,
+}
+
+impl SelectByMachineRoom {
+    /// Brokers in these rooms. None of them there, no queue is chosen, and the send fails.
+    pub fn of<R: Into<String>>(rooms: impl IntoIterator<Item = R>) -> Self {
+        Self { rooms: rooms.into_iter().map(Into::into).collect() }
+    }
+
+    fn has(&self, queue: &MessageQueue) -> bool {
+        queue.broker_name.split_once('@').is_some_and(|(room, _)| self.rooms.contains(room))
+    }
+}
+
+impl MessageQueueSelector for SelectByMachineRoom {
+    fn select<'a>(&self, queues: &'a [MessageQueue], _: &Message) -> Option<&'a MessageQueue> {
+        let near = queues.iter().filter(|queue| self.has(queue)).count();
+        queues.iter().filter(|queue| self.has(queue)).nth(rand::random_range(0..near.max(1)))
+    }
+}
+
 /// A closure as a selector: the compiler sees the signature of a closure only where an `Fn` bound spells it out.
 pub(super) struct SelectBy<F>(pub(super) F);
 
@@ -77,6 +104,21 @@ mod tests {
         assert_eq!(chosen(SelectByHash::of_number(5), 4), Some(1));
         assert_eq!(chosen(SelectByHash::of_number(-1), 4), Some(0));
         assert_eq!(chosen(SelectByHash::of_number(1 << 32), 4), Some(1));
+    }
+
+    #[test]
+    fn a_machine_room_has_the_brokers_that_are_named_after_it() {
+        let queues = ["a@1", "b@1", "plain", "a@2"].map(|broker| MessageQueue::new("t", broker, 0));
+        let select = |rooms: &[&str]| {
+            let selector = SelectByMachineRoom::of(rooms.iter().copied());
+            selector.select(&queues, &Message::new("t", "b")).map(|queue| queue.broker_name.as_str())
+        };
+        for _ in 0..20 {
+            assert!(select(&["a"]).is_some_and(|broker| broker.starts_with("a@")));
+            assert!(select(&["a", "b"]).is_some_and(|broker| broker != "plain"));
+        }
+        assert_eq!(select(&["b"]), Some("b@1"));
+        assert_eq!(select(&["c", "plain"]), None);
     }
 
     #[test]

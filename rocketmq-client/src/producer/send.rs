@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
-use rocketmq_protocol::requests::{SendBatchMessage, SendMessage, SendReply};
+use rocketmq_protocol::requests::{GetMaxOffset, SendBatchMessage, SendMessage, SendReplyMessage};
 use rocketmq_protocol::transport::{Connection, Retry};
-use rocketmq_protocol::{ByteString, QueueId, ResponseCode};
+use rocketmq_protocol::{ByteString, QueueId, ResponseCode, Version};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::Shared;
-use super::batch::Batch;
+use super::batch::{self, Batch};
+use super::in_flight::Permit;
+use super::interceptor::{MessageKind, SendEvent, StoredAt, before_send};
 use super::options::Target;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Shape};
 use super::receipt::{BatchReceipt, SendReceipt, SendStatus};
 use crate::deadline::Deadline;
 use crate::error::Attempt;
@@ -26,17 +28,27 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Which queues a send may go to.
 pub(super) enum Choice {
-    /// Each attempt to the next one in turn, rather on another broker than the last.
-    Turn,
+    /// Each attempt to the next one in turn, rather on another broker than the last; the first one on this broker, if it
+    /// has any.
+    Turn { first: Option<ByteString> },
     /// To this one and no other.
     Fixed(MessageQueue),
 }
 
 /// An answer that says: stored.
 pub(super) struct Sent {
-    status: SendStatus,
-    queue: MessageQueue,
-    reply: SendReply,
+    /// The queue as brokers know it.
+    pub(super) stored: StoredAt,
+    /// An earlier attempt got no answer.
+    may_be_duplicate: bool,
+}
+
+/// A message that was sent.
+pub(super) struct Dispatched {
+    /// As the interceptors left it.
+    pub(super) message: Message,
+    pub(super) outgoing: Outgoing,
+    pub(super) sent: Sent,
 }
 
 /// Queue of one attempt.
@@ -46,6 +58,118 @@ struct Place {
 }
 
 impl Shared {
+    /// Sends one message: interceptors, checks, room, attempts.
+    pub(super) async fn dispatch(
+        &self,
+        mut message: Message,
+        kind: MessageKind,
+        target: &Target,
+        deadline: Deadline,
+    ) -> Result<Dispatched, Error> {
+        let _permit = self.admit(&mut message, deadline).await?;
+        self.dispatch_admitted(message, kind, target, deadline).await
+    }
+
+    /// Interceptors, checks, room.
+    pub(super) async fn admit(&self, message: &mut Message, deadline: Deadline) -> Result<Permit<'_>, Error> {
+        before_send(&self.interceptors, message).await?;
+        message.validate(self.settings.max_message_size)?;
+        self.in_flight.enter(message.body.len(), deadline).await
+    }
+
+    /// As [`Shared::dispatch`], for a message that has room already.
+    pub(super) async fn dispatch_admitted(
+        &self,
+        message: Message,
+        kind: MessageKind,
+        target: &Target,
+        deadline: Deadline,
+    ) -> Result<Dispatched, Error> {
+        let outgoing = self.prepare(&message, kind).await?;
+        let choice = self.choose(target, &message, deadline).await?;
+        let began = Instant::now();
+        let result = self.deliver(&outgoing, choice, deadline).await;
+        let kind =
+            if kind == MessageKind::Normal && message.is_delayed() { MessageKind::Delayed } else { kind };
+        let ids = std::slice::from_ref(&outgoing.message_id);
+        self.after_send(std::slice::from_ref(&message), ids, kind, &result, began).await;
+        let sent = self.judge(result?, |sent| sent.into_receipt(&outgoing, &message))?;
+        Ok(Dispatched { message, outgoing, sent })
+    }
+
+    /// Sends messages as one.
+    pub(super) async fn dispatch_batch(
+        &self,
+        mut messages: Vec<Message>,
+        target: &Target,
+        deadline: Deadline,
+    ) -> Result<(Batch, Sent), Error> {
+        for message in &mut messages {
+            before_send(&self.interceptors, message).await?;
+        }
+        let bytes = messages.iter().map(batch::size).fold(0, usize::saturating_add);
+        let _permit = self.in_flight.enter(bytes, deadline).await?;
+        self.dispatch_batch_admitted(messages, target, deadline).await
+    }
+
+    /// As [`Shared::dispatch_batch`], for messages that have room already.
+    pub(super) async fn dispatch_batch_admitted(
+        &self,
+        messages: Vec<Message>,
+        target: &Target,
+        deadline: Deadline,
+    ) -> Result<(Batch, Sent), Error> {
+        let core = self.client.core();
+        let limit = self.settings.max_message_size;
+        let batch = batch::encode(&messages, &core.unique_keys, &core.namespace, limit)?;
+        let choice = match messages.first() {
+            Some(first) => self.choose(target, first, deadline).await?,
+            None => Choice::Turn { first: None },
+        };
+        let began = Instant::now();
+        let result = self.deliver(&batch.outgoing, choice, deadline).await;
+        self.after_send(&messages, &batch.message_ids, MessageKind::Normal, &result, began).await;
+        let sent = self.judge(result?, |sent| {
+            let mut receipt =
+                sent.into_receipt(&batch.outgoing, messages.first().unwrap_or(&Message::new("", "")));
+            receipt.message_id = batch.message_ids.first().cloned().unwrap_or_default();
+            receipt
+        })?;
+        Ok((batch, sent))
+    }
+
+    async fn after_send(
+        &self,
+        messages: &[Message],
+        message_ids: &[ByteString],
+        kind: MessageKind,
+        result: &Result<Sent, Error>,
+        began: Instant,
+    ) {
+        if self.interceptors.is_empty() {
+            return;
+        }
+        let event = SendEvent {
+            group: self.group(),
+            messages,
+            message_ids,
+            kind,
+            result: result.as_ref().map(|sent| &sent.stored),
+            took: began.elapsed(),
+        };
+        for interceptor in self.interceptors.iter() {
+            interceptor.after_send(&event).await;
+        }
+    }
+
+    /// Whether stored is stored well enough.
+    fn judge(&self, sent: Sent, receipt: impl FnOnce(Sent) -> SendReceipt) -> Result<Sent, Error> {
+        if self.settings.require_ok && sent.stored.status != SendStatus::Ok {
+            return Err(Error::NotSafelyStored { receipt: Box::new(receipt(sent)) });
+        }
+        Ok(sent)
+    }
+
     /// Where the message is to go. A selector is asked once: on other attempts it might change its mind.
     pub(super) async fn choose(
         &self,
@@ -54,18 +178,16 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<Choice, Error> {
         match target {
-            Target::Turn => Ok(Choice::Turn),
+            Target::Turn => Ok(Choice::Turn { first: None }),
+            Target::Broker(broker) => Ok(Choice::Turn { first: Some(broker.clone()) }),
             Target::Queue(queue) if queue.topic != message.topic() => Err(Error::InvalidArgument {
                 name: "queue",
                 reason: format!("the message is for topic {}, the queue is {queue}", message.topic()),
             }),
             Target::Queue(queue) => Ok(Choice::Fixed(queue.clone())),
             Target::Selected(selector) => {
-                let core = self.client.core();
-                let default_queues = self.settings.default_queues;
-                let route = core.route_to_send(&message.topic, default_queues, deadline).await?;
-                let queues = route.publish.all();
-                match selector.select(queues, message) {
+                let queues = self.queues(&message.topic, deadline).await?;
+                match selector.select(&queues, message) {
                     Some(queue) => Ok(Choice::Fixed(queue.clone())),
                     None if queues.is_empty() => Err(no_queue(message.topic())),
                     None => Err(Error::NoQueueSelected {
@@ -75,6 +197,20 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// The queues of a topic that can be written, under the user's name for the topic.
+    pub(super) async fn queues(
+        &self,
+        topic: &ByteString,
+        deadline: Deadline,
+    ) -> Result<Vec<MessageQueue>, Error> {
+        let core = self.client.core();
+        let wire_topic = core.namespace.wrap(topic);
+        let route = core.route_to_send(&wire_topic, self.settings.default_queues, deadline).await?;
+        let queues = route.publish.all().iter();
+        let named = |queue: &MessageQueue| MessageQueue { topic: topic.to_string(), ..queue.clone() };
+        Ok(queues.map(named).collect())
     }
 
     /// Sends until a broker has stored it, or there is no sense or no time in trying on.
@@ -87,15 +223,41 @@ impl Shared {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut counted = 0;
         let mut pause = FIRST_PAUSE;
+        let mut last_broker: Option<ByteString> = None;
+        let mut stored_not_ok: Option<Sent> = None;
         loop {
-            let last_broker = attempts.last().map(|attempt| attempt.broker.as_str());
-            let (place, elsewhere) = self.place(outgoing, &choice, last_broker, deadline).await?;
+            let (place, elsewhere) =
+                match self.place(outgoing, &choice, last_broker.as_deref(), deadline).await {
+                    Ok(place) => place,
+                    Err(error) => return stored_not_ok.ok_or(error),
+                };
             let began = Instant::now();
             let within = self.settings.attempt_timeout.map_or(deadline, |limit| deadline.within(limit));
-            let error = match self.attempt(outgoing, &place, within).await {
-                Ok((code, reply)) => {
-                    let queue = MessageQueue::new(&*outgoing.topic, &*place.broker, reply.queue_id);
-                    return Ok(Sent { status: SendStatus::from_code(code), queue, reply });
+            let attempt = self.attempt(outgoing, &place, within).await;
+            if let (Some(faults), Choice::Turn { .. }) = (&self.faults, &choice) {
+                match &attempt {
+                    Err(error) if counts_as_fault(error) => faults.failed(&place.broker),
+                    _ => faults.worked(&place.broker, began.elapsed()),
+                }
+            }
+            last_broker = Some(place.broker.clone());
+            let error = match attempt {
+                Ok(stored) => {
+                    let earlier = stored_not_ok.is_some();
+                    let unanswered = |attempt: &Attempt| attempt.error.may_have_been_stored();
+                    let may_be_duplicate = earlier || attempts.iter().any(unanswered);
+                    let sent = Sent { stored, may_be_duplicate };
+                    counted += 1;
+                    let again = self.settings.retry_not_ok
+                        && sent.stored.status != SendStatus::Ok
+                        && matches!(choice, Choice::Turn { .. })
+                        && elsewhere
+                        && counted < self.settings.max_attempts;
+                    if !again {
+                        return Ok(sent);
+                    }
+                    stored_not_ok = Some(sent);
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -106,7 +268,10 @@ impl Shared {
             }
             let is_busy = error.response_code() == Some(ResponseCode::SYSTEM_BUSY);
             let may_repeat = match choice {
-                Choice::Turn => error.retry() != Retry::No,
+                Choice::Turn { .. } => {
+                    let listed = |code| self.settings.retry_codes.contains(&code);
+                    error.retry() != Retry::No || error.response_code().is_some_and(listed)
+                }
                 // What may have been stored, or has been refused here, must not overtake what comes after.
                 Choice::Fixed(_) => is_busy || (error.doubts_route() && error.response_code().is_none()),
             };
@@ -119,6 +284,9 @@ impl Shared {
             });
             let wait = if elsewhere && !is_busy { Duration::ZERO } else { jittered(pause) };
             if !may_repeat || counted >= self.settings.max_attempts || wait >= deadline.left() {
+                if let Some(sent) = stored_not_ok {
+                    return Ok(sent);
+                }
                 let topic = outgoing.topic.to_string();
                 return Err(Error::SendFailed { topic, attempts, elapsed: deadline.elapsed() });
             }
@@ -133,9 +301,11 @@ impl Shared {
     pub(super) async fn deliver_oneway(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<(), Error> {
         let mut avoid: Option<ByteString> = None;
         loop {
-            let (place, elsewhere) = self.place(outgoing, &Choice::Turn, avoid.as_deref(), deadline).await?;
+            let turn = Choice::Turn { first: None };
+            let (place, elsewhere) = self.place(outgoing, &turn, avoid.as_deref(), deadline).await?;
             match self.connection(outgoing, &place, deadline).await {
                 Ok(connection) => {
+                    self.check_version(outgoing, &place, &connection, deadline).await?;
                     return Ok(connection
                         .send_oneway(&self.request(outgoing, &place), deadline.left())
                         .await?);
@@ -154,17 +324,32 @@ impl Shared {
         avoid: Option<&str>,
         deadline: Deadline,
     ) -> Result<(Place, bool), Error> {
-        if let Choice::Fixed(queue) = choice {
-            let place = Place { broker: queue.broker_name.as_str().into(), queue_id: queue.queue_id };
-            return Ok((place, false));
-        }
+        let first = match choice {
+            Choice::Fixed(queue) => {
+                let place = Place { broker: queue.broker_name.as_str().into(), queue_id: queue.queue_id };
+                return Ok((place, false));
+            }
+            Choice::Turn { first } => first.as_deref(),
+        };
         let core = self.client.core();
         let mut route = core.route_to_send(&outgoing.topic, self.settings.default_queues, deadline).await?;
         if route.publish.all().is_empty() {
             core.refresh_route(&outgoing.topic, deadline.share(2)).await;
             route = core.route_to_send(&outgoing.topic, self.settings.default_queues, deadline).await?;
         }
-        let (queue, broker) = route.publish.next(avoid).ok_or_else(|| no_queue(&outgoing.topic))?;
+        let queues = &route.publish;
+        let preferred = match (first, avoid, &self.faults) {
+            (Some(first), None, _) => queues.next_where(|broker| broker == first),
+            (_, _, Some(faults)) => {
+                let other = |broker: &str| Some(broker) != avoid;
+                queues
+                    .next_where(|broker| other(broker) && faults.is_available(broker))
+                    .or_else(|| queues.next_where(|broker| other(broker) && faults.is_reachable(broker)))
+            }
+            _ => None,
+        };
+        let (queue, broker) =
+            preferred.or_else(|| queues.next(avoid)).ok_or_else(|| no_queue(&outgoing.topic))?;
         let place = Place { broker: broker.clone(), queue_id: queue.queue_id };
         Ok((place, route.publish.has_other_than(broker)))
     }
@@ -174,15 +359,45 @@ impl Shared {
         outgoing: &Outgoing,
         place: &Place,
         deadline: Deadline,
-    ) -> Result<(ResponseCode, SendReply), Error> {
+    ) -> Result<StoredAt, Error> {
         let connection = self.connection(outgoing, place, deadline).await?;
+        self.check_version(outgoing, place, &connection, deadline).await?;
         let request = self.request(outgoing, place);
-        let answer = if outgoing.is_batch {
-            connection.call_coded(&SendBatchMessage(request), deadline.left()).await
-        } else {
-            connection.call_coded(&request, deadline.left()).await
-        };
-        Ok(answer?)
+        let left = deadline.left();
+        let (code, reply) = match outgoing.shape {
+            Shape::Single => connection.call_coded(&request, left).await,
+            Shape::Batch => connection.call_coded(&SendBatchMessage(request), left).await,
+            Shape::Reply => connection.call_coded(&SendReplyMessage(request), left).await,
+        }?;
+        let queue = MessageQueue::new(&*outgoing.topic, &*place.broker, reply.queue_id);
+        let status = SendStatus::from_code(code);
+        Ok(StoredAt { status, queue, broker_addr: connection.peer(), reply })
+    }
+
+    /// An old broker does not know timers, ignores what says when, and delivers at once.
+    async fn check_version(
+        &self,
+        outgoing: &Outgoing,
+        place: &Place,
+        connection: &Connection,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if !outgoing.is_timer {
+            return Ok(());
+        }
+        if connection.peer_version().is_none() {
+            let question = GetMaxOffset { topic: outgoing.topic.clone(), queue_id: place.queue_id };
+            match connection.call(&question, deadline.left()).await {
+                Err(error) if error.response_code().is_none() => return Err(error.into()),
+                _ => {} // any answer tells the version
+            }
+        }
+        let version = connection.peer_version().unwrap_or(Version::new(0));
+        if version >= Version::V5_0_0 {
+            return Ok(());
+        }
+        let what = "deliver a message at a given time";
+        Err(Error::BrokerTooOld { broker: place.broker.to_string(), what, version, needed: Version::V5_0_0 })
     }
 
     async fn connection(
@@ -209,7 +424,7 @@ impl Shared {
             reconsume_times: 0,
             unit_mode: false,
             max_reconsume_times: None,
-            batch: outgoing.is_batch,
+            batch: outgoing.shape == Shape::Batch,
             broker_name: Some(place.broker.clone()),
             body: outgoing.body.clone(),
         }
@@ -217,22 +432,53 @@ impl Shared {
 }
 
 impl Sent {
-    pub(super) fn into_receipt(self, outgoing: &Outgoing) -> SendReceipt {
-        let Self { status, queue, reply } = self;
+    /// The queue in it is of the topic as the user calls it.
+    pub(super) fn into_receipt(self, outgoing: &Outgoing, message: &Message) -> SendReceipt {
+        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
         SendReceipt {
             status,
             message_id: outgoing.message_id.clone(),
             offset_message_id: reply.message_id,
-            queue,
+            queue: MessageQueue { topic: message.topic().to_owned(), ..queue },
             queue_offset: reply.queue_offset,
             recall_handle: reply.recall_handle,
+            may_be_duplicate,
         }
     }
 
-    pub(super) fn into_batch_receipt(self, batch: Batch) -> BatchReceipt {
-        let Self { status, queue, reply } = self;
-        BatchReceipt { status, message_ids: batch.message_ids, queue, first_queue_offset: reply.queue_offset }
+    pub(super) fn into_batch_receipt(self, batch: Batch, topic: &str) -> BatchReceipt {
+        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
+        BatchReceipt {
+            status,
+            message_ids: batch.message_ids,
+            queue: MessageQueue { topic: topic.to_owned(), ..queue },
+            first_queue_offset: reply.queue_offset,
+            may_be_duplicate,
+        }
     }
+
+    /// One receipt for each message of a batch.
+    pub(super) fn into_receipts(self, batch: Batch, topic: &str) -> Vec<SendReceipt> {
+        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
+        let queue = MessageQueue { topic: topic.to_owned(), ..queue };
+        // Older brokers give the id of the first message only.
+        let mut ids = reply.message_id.split(',');
+        let receipt = |(at, message_id): (i64, ByteString)| SendReceipt {
+            status,
+            message_id,
+            offset_message_id: ids.next().unwrap_or_default().into(),
+            queue: queue.clone(),
+            queue_offset: reply.queue_offset.plus(at),
+            recall_handle: None,
+            may_be_duplicate,
+        };
+        (0..).zip(batch.message_ids).map(receipt).collect()
+    }
+}
+
+/// Whether the broker, rather than the message or we ourselves, is what went wrong.
+fn counts_as_fault(error: &Error) -> bool {
+    matches!(error, Error::Request(_)) && error.retry() != Retry::No
 }
 
 fn no_queue(topic: &str) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::error::RequestError;
 use super::outbox::Outbox;
 use super::socket::TransportOptions;
 use crate::request::{Payload, ReplyShape, Request, RequestShape, encode_reply, encode_request};
-use crate::{Frame, FrameTooLong, Opaque, ResponseCode};
+use crate::{Frame, FrameTooLong, Opaque, ResponseCode, Version};
 
 /// Tells connections of one process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     /// How often something arrived.
     reads: AtomicU64,
+    /// Release of the peer by its last answer; negative before the first one.
+    peer_version: AtomicI32,
     /// Tells callers that the outbox has room again.
     room: Notify,
     pub(super) closed: CancellationToken,
@@ -85,6 +87,7 @@ impl Connection {
             in_flight: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             reads: AtomicU64::new(0),
+            peer_version: AtomicI32::new(-1),
             room: Notify::new(),
             closed,
         };
@@ -108,6 +111,12 @@ impl Connection {
     /// Our own address.
     pub fn local(&self) -> SocketAddr {
         self.shared.local
+    }
+
+    /// Release of the peer, which it tells with its first answer.
+    pub fn peer_version(&self) -> Option<Version> {
+        let ordinal = self.shared.peer_version.load(Ordering::Relaxed);
+        (ordinal >= 0).then_some(Version::new(ordinal))
     }
 
     /// Whether the connection is gone.
@@ -328,6 +337,7 @@ impl Shared {
     }
 
     pub(super) fn complete(&self, answer: Frame) {
+        self.peer_version.store(answer.version.get(), Ordering::Relaxed);
         let call = self.lock().calls.remove(&answer.opaque.get());
         if let Some(call) = call {
             // The caller may have given up in between.
