@@ -6,6 +6,7 @@
 
 mod broker;
 mod config;
+mod filter;
 mod standalone;
 pub mod store;
 
