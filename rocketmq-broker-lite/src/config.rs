@@ -312,6 +312,8 @@ settings! {
     short_polling_time: Duration = "shortPollingTimeMills", Duration::from_secs(1);
     /// Whether `LITE_PULL_MESSAGE` is served.
     lite_pull: bool = "litePullMessageEnable", true;
+    /// Whether consumers may subscribe by SQL92 conditions on message properties.
+    property_filter: bool = "enablePropertyFilter", false;
     /// Pause between two writes of changed consumer offsets.
     flush_consumer_offset_interval: Duration = "flushConsumerOffsetInterval", Duration::from_secs(5);
     /// Pause between two registrations; 10 to 60 s.
@@ -459,7 +461,6 @@ const IGNORED_KEYS: &[&str] = &[
     "enableLmq",
     "enableMultiDispatch",
     "enablePopBufferMerge",
-    "enablePropertyFilter",
     "enableRetryTopicV2",
     "enableScheduleAsyncDeliver",
     "enableSlaveActingMaster",

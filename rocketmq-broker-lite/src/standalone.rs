@@ -137,8 +137,9 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB, an index file 8 MiB; and that a
-    /// disk which others have filled neither refuses messages nor deletes any, as long as there is room.
+    /// A builder with the defaults of Java's broker, but for small files: a commit log file has 16 MiB, an index file 8 MiB; that a
+    /// disk which others have filled neither refuses messages nor deletes any, as long as there is room; and that SQL92 filters are
+    /// allowed.
     pub fn builder() -> StandaloneBuilder {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = BrokerConfig {
@@ -147,6 +148,7 @@ impl Standalone {
             index_items: 400_000,
             clean_file_forcibly: false,
             disk_space_warning_level_ratio: 100,
+            property_filter: true,
             ..BrokerConfig::default()
         };
         StandaloneBuilder {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
 
 mod collector;
+mod filter_sql;
 mod first_message;
 mod lifecycle;
 mod send_and_consume;

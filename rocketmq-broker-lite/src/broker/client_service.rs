@@ -7,7 +7,8 @@ use rocketmq_protocol::body::{ConsumerListByGroup, HeartbeatData, MessageModel, 
 use rocketmq_protocol::name::retry_topic;
 use rocketmq_protocol::request::Done;
 use rocketmq_protocol::requests::{
-    GetConsumerListByGroup, GetConsumerListByGroupReply, Heartbeat, HeartbeatReply, UnregisterClient,
+    CheckClientConfig, GetConsumerListByGroup, GetConsumerListByGroupReply, Heartbeat, HeartbeatReply,
+    UnregisterClient,
 };
 use rocketmq_protocol::transport::Connection;
 use tracing::error;
@@ -16,8 +17,10 @@ use super::clients::Clients;
 use super::groups::Groups;
 use super::refusal::Refusal;
 use super::registration::Registration;
+use super::subscription::Subscription;
 use super::tasks::Tasks;
 use super::topics::Topics;
+use crate::config::BrokerConfig;
 
 /// Serves clients as such.
 pub(super) struct ClientService {
@@ -26,6 +29,7 @@ pub(super) struct ClientService {
     pub(super) topics: Arc<Topics>,
     pub(super) registration: Arc<Registration>,
     pub(super) tasks: Tasks,
+    pub(super) config: Arc<BrokerConfig>,
 }
 
 impl ClientService {
@@ -79,6 +83,16 @@ impl ClientService {
     ) -> Result<Done, Refusal> {
         let (producer, consumer) = (request.producer_group.as_deref(), request.consumer_group.as_deref());
         self.clients.unregister(connection, producer, consumer);
+        Ok(Done {})
+    }
+
+    /// Whether a subscription would be served. Java: `ClientManageProcessor.java`, `checkClientConfig`.
+    pub(super) fn check_config(&self, request: CheckClientConfig) -> Result<Done, Refusal> {
+        let subscription = Subscription::new(request.check.subscription_data);
+        if subscription.is_sql() && !self.config.property_filter {
+            return Err(Refusal::no_sql());
+        }
+        subscription.check().map_err(Refusal::not_parsed)?;
         Ok(Done {})
     }
 

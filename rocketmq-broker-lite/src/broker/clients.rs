@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::subscription::Subscription;
+
 /// Who is connected. Kept in memory only: clients tell again within 30 s.
 pub(super) struct Clients {
     /// Read per pull, written when somebody comes, goes or subscribes something else.
@@ -39,13 +41,13 @@ struct Member {
 struct ConsumerGroup {
     members: BTreeSet<ConnectionId>,
     broadcasting: bool,
-    subscriptions: HashMap<String, Arc<SubscriptionData>>,
+    subscriptions: HashMap<String, Arc<Subscription>>,
 }
 
 /// What a group subscribes of a topic.
 pub(super) enum Subscribed {
     Yes {
-        subscription: Arc<SubscriptionData>,
+        subscription: Arc<Subscription>,
         broadcasting: bool,
     },
     /// The group is there, but not for this topic.
@@ -139,6 +141,15 @@ impl Clients {
             }
             None => Subscribed::OtherTopics,
         }
+    }
+
+    /// Every group's subscriptions by SQL92 expression that are in order.
+    pub(super) fn sql_subscriptions(&self) -> Vec<(String, Arc<Subscription>)> {
+        let state = self.read();
+        let groups = state.consumers.iter();
+        let all = groups.flat_map(|(name, group)| group.subscriptions.values().map(move |one| (name, one)));
+        let sql = all.filter(|(_, one)| one.is_sql() && one.check().is_ok());
+        sql.map(|(name, one)| (name.clone(), Arc::clone(one))).collect()
     }
 
     /// Client ids of a group, sorted.
@@ -269,8 +280,9 @@ impl ConsumerGroup {
         let mut changed = self.subscriptions.len() != before;
         for (topic, data) in told {
             match self.subscriptions.get(topic) {
-                Some(known) if known.sub_version >= data.sub_version => {}
+                Some(known) if known.data.sub_version >= data.sub_version => {}
                 Some(known) => {
+                    let known = &known.data;
                     if shared
                         && (known.sub_string != data.sub_string
                             || known.expression_type != data.expression_type)
@@ -284,16 +296,25 @@ impl ConsumerGroup {
                             "members of one group subscribe differently: messages will be missed"
                         );
                     }
-                    self.subscriptions.insert(topic.to_owned(), Arc::new(data.clone()));
+                    self.subscriptions.insert(topic.to_owned(), compiled(group, data));
                 }
                 None => {
-                    self.subscriptions.insert(topic.to_owned(), Arc::new(data.clone()));
+                    self.subscriptions.insert(topic.to_owned(), compiled(group, data));
                     changed = true;
                 }
             }
         }
         changed
     }
+}
+
+/// A refused expression is told in the log, too: the heartbeat that brings it cannot be answered with an error.
+fn compiled(group: &str, data: &SubscriptionData) -> Arc<Subscription> {
+    let subscription = Subscription::new(data.clone());
+    if let Err(error) = subscription.check() {
+        warn!(group, topic = data.topic, expression = data.sub_string, %error, "subscription refused, its pulls will be");
+    }
+    Arc::new(subscription)
 }
 
 #[cfg(test)]
@@ -316,9 +337,9 @@ mod tests {
         let mut group = ConsumerGroup::default();
         assert!(group.subscribe(&consumer(&[("a", "x", 1)]), "c"));
         assert!(!group.subscribe(&consumer(&[("a", "y", 2)]), "c"));
-        assert_eq!(group.subscriptions["a"].sub_string, "y");
+        assert_eq!(group.subscriptions["a"].data.sub_string, "y");
         assert!(!group.subscribe(&consumer(&[("a", "z", 1)]), "c"));
-        assert_eq!(group.subscriptions["a"].sub_string, "y");
+        assert_eq!(group.subscriptions["a"].data.sub_string, "y");
         assert!(group.subscribe(&consumer(&[("b", "*", 3)]), "c"));
         assert!(!group.subscriptions.contains_key("a"));
     }

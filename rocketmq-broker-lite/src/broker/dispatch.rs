@@ -38,6 +38,7 @@ impl Service for Dispatch {
             UnregisterClient::CODE => {
                 at_once(call, |call, request| clients.unregister(call.connection(), &request))
             }
+            CheckClientConfig::CODE => at_once(call, |_, request| clients.check_config(request)),
             GetConsumerListByGroup::CODE => at_once(call, |_, request| clients.consumer_list(&request)),
             QueryConsumerOffset::CODE => at_once(call, |_, request| queries.consumer_offset(&request)),
             UpdateConsumerOffset::CODE => {

@@ -96,7 +96,9 @@ impl HeldPulls {
         let before = state.awake.len();
         let mut at = 0;
         while let Some(entry) = entries.get(at) {
-            if entry.pull.offset() > arrival.queue_offset || !entry.pull.wants(arrival.tag_hash) {
+            if entry.pull.offset() > arrival.queue_offset
+                || !entry.pull.wants(arrival.tag_hash, arrival.properties)
+            {
                 at += 1;
                 continue;
             }

@@ -3,6 +3,7 @@
 mod client_service;
 mod clients;
 mod config_table;
+mod consumer_filters;
 mod consumer_offsets;
 mod dispatch;
 mod groups;
@@ -12,6 +13,7 @@ mod queries;
 mod refusal;
 mod registration;
 mod send;
+mod subscription;
 mod tasks;
 mod topic_admin;
 mod topics;
@@ -30,6 +32,7 @@ use tracing::{error, info};
 use self::client_service::ClientService;
 use self::clients::Clients;
 use self::config_table::ConfigTable;
+use self::consumer_filters::ConsumerFilters;
 use self::consumer_offsets::ConsumerOffsets;
 use self::dispatch::Dispatch;
 use self::groups::Groups;
@@ -167,6 +170,7 @@ struct Opened {
     topics: Topics,
     groups: Groups,
     offsets: ConsumerOffsets,
+    filters: ConsumerFilters,
 }
 
 impl Opened {
@@ -179,6 +183,7 @@ impl Opened {
             topics: Topics::open(table("topics.json"), config, clock.clone())?,
             groups: Groups::open(table("subscriptionGroup.json"), config, clock.clone())?,
             offsets: ConsumerOffsets::open(table("consumerOffset.json"), clock.clone())?,
+            filters: ConsumerFilters::open(table("consumerFilter.json"), clock.now_ms())?,
             store,
             disk,
         })
@@ -255,6 +260,7 @@ impl Opened {
                 topics: Arc::clone(&topics),
                 registration: Arc::clone(&registration),
                 tasks: tasks.clone(),
+                config: Arc::clone(&config),
             },
             clients: Arc::clone(&clients),
             topic_admin: Arc::new(TopicAdmin {
@@ -274,6 +280,12 @@ impl Opened {
         tasks.spawn({
             let (registration, leave) = (Arc::clone(&registration), leave.clone());
             async move { registration.run(leave).await }
+        });
+        let filters = Arc::new(self.filters);
+        tasks.spawn({
+            let (filters, clients) = (Arc::clone(&filters), Arc::clone(&clients));
+            let (clock, stop) = (clock.clone(), stop.child_token());
+            async move { filters.keep(&clients, &clock, stop).await }
         });
         tasks.spawn({
             let stop = stop.child_token();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rocketmq_protocol::body::{ExpressionType, Perm, SubscriptionData};
+use rocketmq_protocol::message::PropertiesRef;
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
 use rocketmq_protocol::transport::{Call, Clock};
@@ -15,6 +16,7 @@ use super::consumer_offsets::ConsumerOffsets;
 use super::groups::Groups;
 use super::held_pulls::HeldPulls;
 use super::refusal::Refusal;
+use super::subscription::Subscription;
 use super::tasks::Tasks;
 use super::topics::Topics;
 use crate::config::BrokerConfig;
@@ -37,7 +39,7 @@ pub(super) struct PullService {
 pub(super) struct HeldPull {
     call: Call,
     request: PullMessage,
-    subscription: Arc<SubscriptionData>,
+    subscription: Arc<Subscription>,
     topic_sys_flag: i32,
     group_sys_flag: i32,
 }
@@ -55,10 +57,9 @@ impl HeldPull {
         self.request.queue_offset
     }
 
-    /// Whether a message with this tag hash passes. Tags that only share a hash pass too; clients look again.
-    pub(super) fn wants(&self, tag_hash: TagHash) -> bool {
-        let codes = &self.subscription.code_set;
-        codes.is_empty() || i32::try_from(tag_hash.get()).is_ok_and(|hash| codes.contains(&hash))
+    /// Whether a message passes.
+    pub(super) fn wants(&self, tag_hash: TagHash, properties: PropertiesRef<'_>) -> bool {
+        self.subscription.wants_tag(tag_hash) && self.subscription.wants_properties(properties)
     }
 }
 
@@ -66,8 +67,11 @@ impl HeldPull {
 /// thread that may wait for it.
 const LIKELY_IN_MEMORY: i64 = 256 * 1024 * 1024;
 
+/// As many messages of a queue as this are taken to be in memory: what one read examines.
+const RECENT_MESSAGES: i64 = 800;
+
 impl PullService {
-    pub(super) fn serve(&self, call: Call) {
+    pub(super) fn serve(self: &Arc<Self>, call: Call) {
         let request = match call.read::<PullMessage>() {
             Ok(request) => request,
             Err(error) => return Refusal::from(error).answer(&call),
@@ -132,17 +136,28 @@ impl PullService {
         }
         let subscription = if flags.contains(PullFlag::SUBSCRIPTION) {
             let expression = request.subscription.as_deref().unwrap_or(SubscriptionData::ALL);
-            let by_tag = request
-                .expression_type
-                .as_deref()
-                .is_none_or(|name| ExpressionType::from_name(name) == Some(ExpressionType::Tag));
-            if !by_tag {
-                return Err(Refusal::no_sql());
-            }
-            Arc::new(SubscriptionData::parse(topic.to_string(), expression, request.subscription_version))
+            let kind = request.expression_type.as_deref().unwrap_or_default();
+            let version = request.subscription_version;
+            let data = match ExpressionType::from_name(kind) {
+                Some(ExpressionType::Tag) => SubscriptionData::parse(topic.to_string(), expression, version),
+                Some(ExpressionType::Sql92) => {
+                    SubscriptionData::sql92(topic.to_string(), expression, version)
+                }
+                _ => {
+                    let remark = format!("expressionType={kind}: expected TAG or SQL92");
+                    return Err(Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark));
+                }
+            };
+            let subscription = Subscription::new(data);
+            // Java sends every message then, which the consumer did not ask for.
+            subscription.check().map_err(Refusal::not_parsed)?;
+            Arc::new(subscription)
         } else {
             self.subscription(request, group_config.consume_broadcast_enable)?
         };
+        if subscription.is_sql() && !self.config.property_filter {
+            return Err(Refusal::no_sql());
+        }
         Ok(Admitted {
             subscription,
             topic_sys_flag: topic_config.topic_sys_flag,
@@ -151,11 +166,7 @@ impl PullService {
     }
 
     /// The subscription that the group's last heartbeat told.
-    fn subscription(
-        &self,
-        request: &PullMessage,
-        may_broadcast: bool,
-    ) -> Result<Arc<SubscriptionData>, Refusal> {
+    fn subscription(&self, request: &PullMessage, may_broadcast: bool) -> Result<Arc<Subscription>, Refusal> {
         let PullMessage { consumer_group: group, topic, .. } = request;
         let (subscription, broadcasting) = match self.clients.subscription(group, topic) {
             Subscribed::Yes { subscription, broadcasting } => (subscription, broadcasting),
@@ -179,23 +190,35 @@ impl PullService {
                 "the group {group} may not broadcast (consumeBroadcastEnable)"
             )));
         }
-        if subscription.sub_version < request.subscription_version {
+        let version = subscription.data.sub_version;
+        if version < request.subscription_version {
             return Err(Refusal::new(
                 ResponseCode::SUBSCRIPTION_NOT_LATEST,
                 format!(
-                    "the subscription of {group} to {topic} has version {} here, older than {}",
-                    subscription.sub_version, request.subscription_version
+                    "the subscription of {group} to {topic} has version {version} here, older than {}",
+                    request.subscription_version
                 ),
             ));
         }
-        if subscription.expression_type != ExpressionType::Tag {
-            return Err(Refusal::no_sql());
-        }
+        subscription
+            .check()
+            .map_err(|error| Refusal::new(ResponseCode::FILTER_DATA_NOT_EXIST, error.to_string()))?;
         Ok(subscription)
     }
 
     /// Reads and answers; holds the pull instead when there is nothing and it `may_wait`.
-    fn execute(&self, pull: HeldPull, may_wait: bool) {
+    fn execute(self: &Arc<Self>, pull: HeldPull, may_wait: bool) {
+        // A condition looks into every record, and old ones are likely to be on disk only.
+        let behind = || self.store.max_offset(pull.topic(), pull.queue_id()).get() - pull.offset().get();
+        if pull.subscription.is_sql() && behind() > RECENT_MESSAGES {
+            let service = Arc::clone(self);
+            self.tasks.spawn_blocking(move || service.read_and_answer(pull, may_wait));
+        } else {
+            self.read_and_answer(pull, may_wait);
+        }
+    }
+
+    fn read_and_answer(&self, pull: HeldPull, may_wait: bool) {
         let request = &pull.request;
         let max_messages = usize::try_from(request.max_messages.max(1)).unwrap_or(1);
         let max_bytes = request.max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX);
@@ -204,10 +227,15 @@ impl PullService {
             max_messages: max_messages.min(limit(self.config.max_transfer_count)),
             max_bytes: limit(max_bytes.min(self.config.max_transfer_bytes)),
         };
-        let outcome =
-            self.store.read(&request.topic, request.queue_id, request.queue_offset, limits, |hash| {
-                pull.wants(hash)
-            });
+        let (topic, subscription) = (&request.topic, &pull.subscription);
+        let by_tag = |hash| subscription.wants_tag(hash);
+        let outcome = if subscription.is_sql() {
+            let by_properties = |properties: PropertiesRef<'_>| subscription.wants_properties(properties);
+            let (queue_id, from) = (request.queue_id, request.queue_offset);
+            self.store.read_matching(topic, queue_id, from, limits, by_tag, by_properties)
+        } else {
+            self.store.read(topic, request.queue_id, request.queue_offset, limits, by_tag)
+        };
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -238,12 +266,12 @@ impl PullService {
         let deadline = self.clock.now_ms().saturating_add(wait_ms);
         let arrived = |pull: &HeldPull| self.store.max_offset(pull.topic(), pull.queue_id()) > pull.offset();
         if let Some(pull) = self.held.hold(pull, deadline, arrived) {
-            self.execute(pull, false);
+            self.read_and_answer(pull, false);
         }
     }
 
     /// Answers held pulls as they come due, until `stop`; then answers all that are left.
-    pub(super) async fn answer_held(&self, stop: CancellationToken) {
+    pub(super) async fn answer_held(self: &Arc<Self>, stop: CancellationToken) {
         loop {
             let (due, next) = self.held.take_due(self.clock.now_ms());
             for pull in due {
@@ -262,7 +290,7 @@ impl PullService {
 }
 
 struct Admitted {
-    subscription: Arc<SubscriptionData>,
+    subscription: Arc<Subscription>,
     topic_sys_flag: i32,
     group_sys_flag: i32,
 }

@@ -4,6 +4,8 @@ use rocketmq_protocol::ResponseCode;
 use rocketmq_protocol::request::PayloadError;
 use rocketmq_protocol::transport::Call;
 
+use crate::filter::FilterError;
+
 /// A response code and a remark that names the value and the limit.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -38,8 +40,12 @@ impl Refusal {
     }
 
     pub(super) fn no_sql() -> Self {
-        let remark = "SQL92 filters are not supported by this broker; subscribe by tags".to_owned();
-        Self::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, remark)
+        let remark = "SQL92 filters are switched off; set enablePropertyFilter=true, or subscribe by tags";
+        Self::new(ResponseCode::SYSTEM_ERROR, remark.to_owned())
+    }
+
+    pub(super) fn not_parsed(error: &FilterError) -> Self {
+        Self::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, error.to_string())
     }
 
     pub(super) fn answer(self, call: &Call) {

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rocketmq_protocol::message::PropertiesRef;
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, TagHash};
 use tracing::{info, warn};
 
@@ -27,7 +28,7 @@ use super::log_flusher::LogFlusher;
 use super::options::{FlushMode, StoreOptions};
 use super::queue_files::QueueFiles;
 use super::queue_table::QueueTable;
-use super::read::{self, ReadLimits, ReadOutcome, TimeBoundary};
+use super::read::{self, Filter, ReadLimits, ReadOutcome, TimeBoundary};
 use super::recovery::Recovery;
 use super::wake::Wake;
 
@@ -165,7 +166,35 @@ impl Store {
         queue_id: QueueId,
         offset: QueueOffset,
         limits: ReadLimits,
-        filter: impl FnMut(TagHash) -> bool,
+        mut filter: impl FnMut(TagHash) -> bool,
+    ) -> Result<ReadOutcome, StoreError> {
+        self.read_filtered(topic, queue_id, offset, limits, Filter { tag: &mut filter, properties: None })
+    }
+
+    /// As [`Store::read`], of messages whose properties pass as well. Looks into the record of every message that it examines.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn read_matching(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        offset: QueueOffset,
+        limits: ReadLimits,
+        mut filter: impl FnMut(TagHash) -> bool,
+        mut properties: impl FnMut(PropertiesRef<'_>) -> bool,
+    ) -> Result<ReadOutcome, StoreError> {
+        let filter = Filter { tag: &mut filter, properties: Some(&mut properties) };
+        self.read_filtered(topic, queue_id, offset, limits, filter)
+    }
+
+    fn read_filtered(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        offset: QueueOffset,
+        limits: ReadLimits,
+        filter: Filter<'_>,
     ) -> Result<ReadOutcome, StoreError> {
         if let Some(queue) = self.shared.queues.find(topic, queue_id) {
             let files = self.shared.queues.files();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rocketmq_protocol::message::StoredMessageRef;
+use rocketmq_protocol::message::{PropertiesRef, StoredMessageRef};
 use rocketmq_protocol::{LogPosition, QueueOffset, TagHash};
 
 use super::batch_queues::BatchQueue;
@@ -82,6 +82,30 @@ pub enum TimeBoundary {
     Upper,
 }
 
+/// Which messages a read returns: those whose tag hash and, where that is asked for, properties pass.
+pub(super) struct Filter<'f> {
+    pub(super) tag: &'f mut dyn FnMut(TagHash) -> bool,
+    pub(super) properties: Option<&'f mut dyn FnMut(PropertiesRef<'_>) -> bool>,
+}
+
+impl Filter<'_> {
+    fn passes(&mut self, record: &[u8]) -> bool {
+        match &mut self.properties {
+            None => true,
+            Some(passes) => StoredMessageRef::parse(record).is_ok_and(|message| passes(message.properties())),
+        }
+    }
+}
+
+/// What became of a unit whose tag passed.
+enum Taken {
+    Yes,
+    /// Its properties do not pass.
+    Unwanted,
+    /// The record is not there any more.
+    Gone,
+}
+
 /// Neighbouring records of the log that become one slice.
 struct Run {
     file: Arc<MappedFile>,
@@ -119,15 +143,27 @@ impl ReadOutcome {
         Some(Self::nothing(status, next, min, max))
     }
 
-    /// Takes up the record of `unit`, which has `count` messages; false if it is not there any more.
-    fn take(&mut self, unit: Unit, count: usize, run: &mut Option<Run>, log: &CommitLog) -> bool {
+    /// Takes up the record of `unit`, which has `count` messages.
+    fn take(
+        &mut self,
+        unit: Unit,
+        count: usize,
+        run: &mut Option<Run>,
+        log: &CommitLog,
+        filter: &mut Filter<'_>,
+    ) -> Taken {
         let range = |file: Arc<MappedFile>| {
             let (start, end) = record_range(&file, unit.position, unit.size)?;
             Some(Run { file, start, end })
         };
         // Messages arrive in bursts from one file: the last one is most likely the right one, and then costs no lookup.
         let known = run.as_ref().and_then(|run| range(Arc::clone(&run.file)));
-        let Some(record) = known.or_else(|| log.file_at(unit.position).and_then(range)) else { return false };
+        let Some(record) = known.or_else(|| log.file_at(unit.position).and_then(range)) else {
+            return Taken::Gone;
+        };
+        if !filter.passes(record.file.readable().get(record.start..record.end).unwrap_or_default()) {
+            return Taken::Unwanted;
+        }
         self.messages += count;
         self.bytes += record.end - record.start;
         match run {
@@ -139,7 +175,7 @@ impl ReadOutcome {
                 self.finish(finished);
             }
         }
-        true
+        Taken::Yes
     }
 
     fn finish(&mut self, run: Option<Run>) {
@@ -154,7 +190,7 @@ pub(super) fn read(
     log: &CommitLog,
     offset: i64,
     limits: ReadLimits,
-    mut filter: impl FnMut(TagHash) -> bool,
+    mut filter: Filter<'_>,
 ) -> Result<ReadOutcome, StoreError> {
     let (min, max) = (queue.min(), queue.max());
     if let Some(outside) = ReadOutcome::outside(offset, min, max) {
@@ -176,7 +212,7 @@ pub(super) fn read(
         let found = units.chunks_exact(UNIT_SIZE).take(read).map_while(Unit::decode);
         let before = at;
         for unit in found {
-            let passes = !unit.is_blank() && unit.position >= removed_until && filter(unit.tag_hash);
+            let passes = !unit.is_blank() && unit.position >= removed_until && (filter.tag)(unit.tag_hash);
             if passes {
                 let size = usize::try_from(unit.size).unwrap_or(usize::MAX);
                 let full = outcome.messages >= limits.max_messages
@@ -184,15 +220,17 @@ pub(super) fn read(
                 if full && outcome.messages > 0 {
                     break 'examine;
                 }
-                if outcome.take(unit, 1, &mut run, log) {
-                    outcome.status = ReadStatus::Found;
-                } else {
-                    if outcome.messages == 0 {
-                        outcome.status = ReadStatus::MessageWasRemoving;
-                    }
-                    // Log files go as a whole: the rest of this one is gone too. In one that is there, only this unit is wrong.
-                    if unit.position < log.start() {
-                        removed_until = log.end_of_file(unit.position);
+                match outcome.take(unit, 1, &mut run, log, &mut filter) {
+                    Taken::Yes => outcome.status = ReadStatus::Found,
+                    Taken::Unwanted => {}
+                    Taken::Gone => {
+                        if outcome.messages == 0 {
+                            outcome.status = ReadStatus::MessageWasRemoving;
+                        }
+                        // Log files go as a whole: the rest of this one is gone too. In one that is there, only this unit is wrong.
+                        if unit.position < log.start() {
+                            removed_until = log.end_of_file(unit.position);
+                        }
                     }
                 }
             }
@@ -218,7 +256,7 @@ pub(super) fn read_batches(
     log: &CommitLog,
     offset: i64,
     limits: ReadLimits,
-    mut filter: impl FnMut(TagHash) -> bool,
+    mut filter: Filter<'_>,
 ) -> Result<ReadOutcome, StoreError> {
     let (min, max) = (queue.min(), queue.max());
     if let Some(outside) = ReadOutcome::outside(offset, min, max) {
@@ -230,17 +268,17 @@ pub(super) fn read_batches(
     for at in first..first + EXAMINED_AT_LEAST as i64 {
         let Some(batch) = queue.unit(at)? else { break };
         let count = usize::try_from(batch.count).unwrap_or(1);
-        if filter(batch.unit.tag_hash) {
+        if (filter.tag)(batch.unit.tag_hash) {
             let size = usize::try_from(batch.unit.size).unwrap_or(usize::MAX);
             let full = outcome.messages + count > limits.max_messages
                 || outcome.bytes.saturating_add(size) > limits.max_bytes;
             if full && outcome.messages > 0 {
                 break;
             }
-            if outcome.take(batch.unit, count, &mut run, log) {
-                outcome.status = ReadStatus::Found;
-            } else if outcome.messages == 0 {
-                outcome.status = ReadStatus::MessageWasRemoving;
+            match outcome.take(batch.unit, count, &mut run, log, &mut filter) {
+                Taken::Yes => outcome.status = ReadStatus::Found,
+                Taken::Gone if outcome.messages == 0 => outcome.status = ReadStatus::MessageWasRemoving,
+                Taken::Gone | Taken::Unwanted => {}
             }
         }
         examined = batch.unit.position;
