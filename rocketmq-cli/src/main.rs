@@ -36,7 +36,8 @@ enum Outcome {
     Not,
 }
 
-#[tokio::main]
+// One thread keeps a connection busy; a second one would only take time from a broker on the same machine.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let Command::Bench(bench) = Arguments::parse().command;
     match bench.run().await {

@@ -423,6 +423,9 @@ impl Core {
         deadline: Deadline,
     ) -> Result<Connection, Error> {
         let tried = self.routes.address(broker, choice);
+        if let Some(connection) = tried.as_ref().and_then(|addr| self.connections.get(addr)) {
+            return Ok(connection);
+        }
         let failure = match &tried {
             // An address that swallows packets must leave time for the one it has moved to.
             Some(addr) => match self.connections.connect(addr, deadline.share(2)).await {

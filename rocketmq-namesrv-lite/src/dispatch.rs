@@ -182,7 +182,7 @@ impl Inner {
                 .map_err(|error| failed(format!("register broker failed: {}", with_sources(&error))))?
         };
         let zone =
-            call.frame().fields.get(ZONE_NAME).map(|zone| zone.as_str()).filter(|zone| !zone.is_empty());
+            call.frame().fields.get(ZONE_NAME).and_then(|zone| zone.as_str()).filter(|zone| !zone.is_empty());
         let settings = self.settings();
         let connection = call.connection().clone();
         let mut table = self.routes.write();

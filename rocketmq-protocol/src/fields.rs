@@ -7,7 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::ByteString;
 
-/// The fields of one frame, in wire order, checked when the frame was decoded.
+/// The fields of one frame, in wire order. That no length points past the end was checked when the frame was decoded;
+/// whether a value is text is looked at once, when it is read.
 ///
 /// Layout, repeated: name length `u16`, name, value length `u32`, value (UTF-8). Java:
 /// `protocol/RocketMQSerializable.java`, `mapSerialize`.
@@ -18,15 +19,11 @@ impl Fields {
     /// Takes bytes in the compact layout.
     ///
     /// # Errors
-    /// A length that points past the end, or text that is not UTF-8.
+    /// A length that points past the end.
     pub(crate) fn checked(bytes: Bytes) -> Result<Self, MalformedFields> {
         let mut rest: &[u8] = &bytes;
         while !rest.is_empty() {
-            let (name, value, after) = split_pair(rest).ok_or(MalformedFields)?;
-            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
-                return Err(MalformedFields);
-            }
-            rest = after;
+            (_, _, rest) = split_pair(rest).ok_or(MalformedFields)?;
         }
         Ok(Self(bytes))
     }
@@ -36,19 +33,24 @@ impl Fields {
         Self(bytes)
     }
 
-    /// The fields in wire order.
+    /// The fields in wire order, but for those whose name is not text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, FieldValue<'_>)> {
+        self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
+
+    /// The fields in wire order, names as they came.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&[u8], FieldValue<'_>)> {
         let mut rest: &[u8] = &self.0;
         std::iter::from_fn(move || {
             let (name, value, after) = split_pair(rest)?;
             rest = after;
-            Some((std::str::from_utf8(name).ok()?, FieldValue { bytes: value, whole: &self.0 }))
+            Some((name, FieldValue { bytes: value, whole: &self.0 }))
         })
     }
 
     /// The value of `name`, if present.
     pub fn get(&self, name: &str) -> Option<FieldValue<'_>> {
-        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+        self.pairs().find(|(candidate, _)| *candidate == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Whether there is none.
@@ -64,7 +66,8 @@ impl Fields {
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|(name, value)| (name, value.as_str()))).finish()
+        let text = |(name, value): (_, FieldValue<'_>)| (name, String::from_utf8_lossy(value.as_bytes()).into_owned());
+        f.debug_map().entries(self.iter().map(text)).finish()
     }
 }
 
@@ -81,7 +84,7 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Fields {
 
 /// The fields are not in the compact layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("header fields with a length beyond their end or text that is not UTF-8")]
+#[error("header fields with a length beyond their end")]
 pub struct MalformedFields;
 
 fn split_pair(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
@@ -100,14 +103,37 @@ pub struct FieldValue<'a> {
 }
 
 impl<'a> FieldValue<'a> {
-    /// The text.
-    pub fn as_str(self) -> &'a str {
-        std::str::from_utf8(self.bytes).unwrap_or_default()
+    /// The bytes.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.bytes
     }
 
-    /// The text, sharing the frame's buffer.
-    pub fn to_byte_string(self) -> ByteString {
-        ByteString::from_utf8(self.whole.slice_ref(self.bytes)).unwrap_or_default()
+    /// The text; `None` when it is not UTF-8.
+    pub fn as_str(self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes).ok()
+    }
+
+    /// The text, sharing the frame's buffer; `None` when it is not UTF-8.
+    pub fn to_byte_string(self) -> Option<ByteString> {
+        ByteString::from_utf8(self.whole.slice_ref(self.bytes)).ok()
+    }
+
+    /// The number in decimal digits; `None` when there is anything else, or more than 64 bits hold.
+    pub(crate) fn to_integer(self) -> Option<i64> {
+        let (negative, digits) = match self.bytes.split_first()? {
+            (b'-', digits) => (true, digits),
+            (b'+', digits) => (false, digits),
+            _ => (false, self.bytes),
+        };
+        if digits.is_empty() {
+            return None;
+        }
+        // Counted down from zero: there is one more number below it than above.
+        let number = digits.iter().try_fold(0_i64, |number, digit| {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 { None } else { number.checked_mul(10)?.checked_sub(i64::from(digit)) }
+        })?;
+        if negative { Some(number) } else { number.checked_neg() }
     }
 }
 
@@ -163,7 +189,7 @@ mod tests {
     #[test]
     fn fields_are_found_by_name_and_kept_in_order() {
         let fields: Fields = [("b", "2"), ("a", "1")].into_iter().collect();
-        assert_eq!(fields.get("a").unwrap().as_str(), "1");
+        assert_eq!(fields.get("a").unwrap().as_str(), Some("1"));
         assert!(fields.get("c").is_none());
         let names: Vec<_> = fields.iter().map(|(name, _)| name.to_owned()).collect();
         assert_eq!(names, ["b", "a"]);
@@ -172,7 +198,7 @@ mod tests {
     #[test]
     fn a_value_shares_the_buffer_of_its_frame() {
         let fields: Fields = [("topic", "orders")].into_iter().collect();
-        let topic = fields.get("topic").unwrap().to_byte_string();
+        let topic = fields.get("topic").unwrap().to_byte_string().unwrap();
         assert!(fields.as_bytes().as_ptr_range().contains(&topic.as_bytes().as_ptr()));
     }
 
@@ -180,6 +206,27 @@ mod tests {
     fn a_length_beyond_the_end_is_refused() {
         assert_eq!(Fields::checked(Bytes::from_static(&[0, 9, b'a'])), Err(MalformedFields));
         assert_eq!(Fields::checked(Bytes::from_static(&[0, 1, b'a', 0xff, 0, 0, 0])), Err(MalformedFields));
-        assert_eq!(Fields::checked(Bytes::from_static(&[0, 1, 0xff, 0, 0, 0, 0])), Err(MalformedFields));
+    }
+
+    #[test]
+    fn what_is_not_text_is_not_read_as_text() {
+        let fields = Fields::checked(Bytes::from_static(&[0, 1, b'a', 0, 0, 0, 1, 0xff])).unwrap();
+        let value = fields.get("a").unwrap();
+        assert_eq!((value.as_str(), value.to_byte_string(), value.to_integer()), (None, None, None));
+        let fields = Fields::checked(Bytes::from_static(&[0, 1, 0xff, 0, 0, 0, 1, b'1'])).unwrap();
+        assert_eq!(fields.iter().count(), 0);
+    }
+
+    #[test]
+    fn integers_are_read_as_the_standard_library_does() {
+        let read = |text: &str| [("n", text)].into_iter().collect::<Fields>().get("n").unwrap().to_integer();
+        for text in ["0", "-0", "+7", "42", "-1", "007", "", "-", "+", "1x", " 1", "--1", "1.0"] {
+            assert_eq!(read(text), text.parse().ok(), "{text:?}");
+        }
+        for edge in [i64::MIN, i64::MAX] {
+            assert_eq!(read(&edge.to_string()), Some(edge));
+        }
+        assert_eq!(read("9223372036854775808"), None);
+        assert_eq!(read("-9223372036854775809"), None);
     }
 }

@@ -32,7 +32,7 @@ fn decode(bytes: &[u8]) -> Frame {
 
 /// The fields, in any order. Java reads an empty value of the compact encoding as absent.
 fn fields(frame: &Frame) -> BTreeMap<String, String> {
-    let pairs = frame.fields.iter().map(|(name, value)| (name.to_owned(), value.as_str().to_owned()));
+    let pairs = frame.fields.iter().map(|(name, value)| (name.to_owned(), value.as_str().unwrap().to_owned()));
     pairs.filter(|(_, value)| frame.encoding == Encoding::Json || !value.is_empty()).collect()
 }
 
@@ -91,7 +91,7 @@ fn rewritten<R: Request + PartialEq>(frame: &Frame) -> R {
     let again = decode(&out);
     assert_eq!(R::read(&again).unwrap(), request);
     for (name, value) in fields(&again) {
-        let read = frame.fields.get(&name).map(|value| value.as_str().to_owned());
+        let read = frame.fields.get(&name).map(|value| value.as_str().unwrap().to_owned());
         assert_eq!(read, Some(value), "{} {name}", frame.request_code());
     }
     request

@@ -49,7 +49,15 @@ thread_local! {
     /// Where records are encoded before they are appended. Kept between messages, so that a send allocates nothing
     /// for it.
     static RECORDS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    /// Where message ids are written, many to one allocation; replies take slices of it along.
+    static IDS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
+
+/// Room that [`IDS`] takes at once.
+const IDS_ROOM: usize = 16 * 1024;
+
+/// Longest offset message id, that of an IPv6 address, and a comma.
+const MAX_ID: usize = 56 + 1;
 
 /// Room that [`RECORDS`] keeps; what a huge message needed is given back.
 const KEPT_ROOM: usize = 256 * 1024;
@@ -266,22 +274,23 @@ impl SendService {
 
     /// One id for each record, comma-joined.
     fn message_ids(&self, records: &[u8], appended: &Appended) -> ByteString {
-        let first = OffsetMessageId { host: self.store_host, position: appended.position };
-        if appended.count == 1 {
-            return first.to_string().into();
-        }
-        let mut ids = String::with_capacity(appended.count * 33);
-        let (mut position, mut rest) = (appended.position, records);
-        while let Ok(record) = StoredMessageRef::parse(rest) {
-            if !ids.is_empty() {
-                ids.push(',');
+        let ids = IDS.with_borrow_mut(|ids| {
+            if ids.capacity() < MAX_ID * appended.count {
+                ids.reserve(IDS_ROOM.max(MAX_ID * appended.count));
             }
-            ids.push_str(&OffsetMessageId { host: self.store_host, position }.to_string());
-            let size = record.total_size();
-            position = position.plus(i64::try_from(size).unwrap_or_default());
-            rest = rest.get(size..).unwrap_or_default();
-        }
-        ids.into()
+            let mut position = appended.position;
+            OffsetMessageId { host: self.store_host, position }.write(ids);
+            let mut rest = records;
+            for _ in 1..appended.count {
+                let size = StoredMessageRef::parse(rest).map_or(0, |record| record.total_size());
+                position = position.plus(i64::try_from(size).unwrap_or_default());
+                rest = rest.get(size..).unwrap_or_default();
+                ids.extend_from_slice(b",");
+                OffsetMessageId { host: self.store_host, position }.write(ids);
+            }
+            ids.split().freeze()
+        });
+        ByteString::from_utf8(ids).unwrap_or_default()
     }
 
     fn answer_when_flushed(&self, call: Call, stored: Stored) {

@@ -32,8 +32,10 @@ impl InFlight {
     /// Takes room, or waits for it. A body larger than all the room there is waits until it is alone.
     pub(super) async fn enter(&self, bytes: usize, deadline: Deadline) -> Result<Permit<'_>, Error> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.max_bytes);
-        if !self.waits {
-            return self.enter_at_once(bytes);
+        // Mostly there is room, and no timer is needed to find that out.
+        match self.enter_at_once(bytes) {
+            Err(Error::Overloaded { .. }) if self.waits => {}
+            entered => return entered,
         }
         let closed = |_| Error::Closed { what: "the producer" };
         let enter = async {

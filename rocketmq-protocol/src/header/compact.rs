@@ -3,7 +3,7 @@
 //! Code `i16`, language `u8`, version `i16`, opaque `i32`, flag `i32`, remark length `i32` and remark, fields length
 //! `i32` and fields.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Encoding, FieldWriter, Head, HeaderError};
 use crate::fields::{Fields, split_block};
@@ -38,16 +38,18 @@ fn block(header: &mut Bytes) -> Option<Bytes> {
 }
 
 pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut FieldWriter<'_>)) {
-    out.put_i16(i16::try_from(head.code).unwrap_or_default()); // `Encoding::able_to_carry` has looked
-    out.put_u8(head.language.get());
-    out.put_i16(i16::try_from(head.version.get()).unwrap_or(i16::MAX));
-    out.put_i32(head.opaque.get());
-    out.put_i32(head.flag);
+    let code = i16::try_from(head.code).unwrap_or_default().to_be_bytes(); // `Encoding::able_to_carry` has looked
+    let version = i16::try_from(head.version.get()).unwrap_or(i16::MAX).to_be_bytes();
     let remark = head.remark.as_deref().unwrap_or_default();
-    out.put_u32(u32::try_from(remark.len()).unwrap_or(u32::MAX));
-    out.put_slice(remark.as_bytes());
+    out.extend_from_slice(&code);
+    out.extend_from_slice(&[head.language.get()]);
+    out.extend_from_slice(&version);
+    out.extend_from_slice(&head.opaque.get().to_be_bytes());
+    out.extend_from_slice(&head.flag.to_be_bytes());
+    out.extend_from_slice(&u32::try_from(remark.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(remark.as_bytes());
     let start = out.len();
-    out.put_u32(0);
+    out.extend_from_slice(&[0; 4]);
     fields(&mut FieldWriter::new(out, Encoding::Compact));
     let fields_len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(start..start + 4) {
@@ -56,8 +58,10 @@ pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut F
 }
 
 pub(super) fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_u16(u16::try_from(name.len()).unwrap_or(u16::MAX));
-    out.put_slice(name.as_bytes());
-    out.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
-    out.put_slice(value);
+    // `extend_from_slice` is compiled into the caller, `put_slice` is a call each.
+    out.reserve(2 + name.len() + 4 + value.len());
+    out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(value);
 }

@@ -91,7 +91,7 @@ pub(crate) fn encode(
 ) {
     let encoding = encoding.able_to_carry(head.code);
     let start = out.len();
-    out.put_u64(0); // both length words, known at the end
+    out.extend_from_slice(&[0; 8]); // both length words, known at the end
     match encoding {
         Encoding::Json => json::encode(out, head, fields),
         Encoding::Compact => compact::encode(out, head, fields),
@@ -158,7 +158,7 @@ impl<'a> FieldWriter<'a> {
             self.out.put_slice(fields.as_bytes());
         } else {
             for (name, value) in fields.iter() {
-                self.text(name, value.as_str());
+                self.text(name, &String::from_utf8_lossy(value.as_bytes()));
             }
         }
     }

@@ -10,6 +10,7 @@ mod host;
 mod inner_batch;
 mod lz4_frame;
 mod new_message;
+mod hex;
 mod offset_message_id;
 mod properties;
 pub mod property;

@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use bytes::BytesMut;
+
 use super::MessageError;
+use super::hex::hex_digits;
 use crate::LogPosition;
 
 /// Broker address and commit-log position of a message. As text: upper-case hex of the address (4 or 16 bytes), the port
@@ -17,13 +20,23 @@ pub struct OffsetMessageId {
     pub position: LogPosition,
 }
 
+impl OffsetMessageId {
+    /// Appends the digits.
+    pub fn write(&self, out: &mut BytesMut) {
+        match self.host {
+            SocketAddr::V4(host) => out.extend_from_slice(&hex_digits::<8>(host.ip().to_bits().into())),
+            SocketAddr::V6(host) => out.extend_from_slice(&hex_digits::<32>(host.ip().to_bits())),
+        }
+        out.extend_from_slice(&hex_digits::<8>(self.host.port().into()));
+        out.extend_from_slice(&hex_digits::<16>(u128::from(self.position.get() as u64)));
+    }
+}
+
 impl fmt::Display for OffsetMessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            SocketAddr::V4(host) => write!(f, "{:08X}", host.ip().to_bits())?,
-            SocketAddr::V6(host) => write!(f, "{:032X}", host.ip().to_bits())?,
-        }
-        write!(f, "{:08X}{:016X}", self.host.port(), self.position.get())
+        let mut digits = BytesMut::with_capacity(56);
+        self.write(&mut digits);
+        f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 }
 

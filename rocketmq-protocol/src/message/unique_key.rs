@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use super::hex::hex_digits;
+
 const MS_PER_DAY: i64 = 86_400_000;
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Makes unique keys: upper-case hex of address (4 or 16 bytes), low half of the process id (2), a number that tells
 /// apart generators of one process (4), milliseconds since the month began (4) and a counter (2), so 32 or 56 digits.
@@ -34,13 +35,10 @@ impl UniqueKeyGenerator {
     pub fn next(&self, now_ms: i64) -> String {
         let count = self.counter.fetch_add(1, Ordering::Relaxed);
         let since_month_start = ms_since_month_start(now_ms);
-        let mut key = String::with_capacity(self.prefix.len() + 12);
+        let varying = hex_digits::<12>((since_month_start << 16 | u64::from(count)).into());
+        let mut key = String::with_capacity(self.prefix.len() + varying.len());
         key.push_str(&self.prefix);
-        let varying = since_month_start << 16 | u64::from(count);
-        for shift in (0..12).rev() {
-            let digit = varying >> (shift * 4) & 0xf;
-            key.push(HEX[digit as usize].into());
-        }
+        key.push_str(std::str::from_utf8(&varying).unwrap_or_default());
         key
     }
 }

@@ -11,9 +11,9 @@ pub(crate) fn read_field<T: Field>(
     match T::read(value) {
         Some(value) => Ok(Some(value)),
         // The compact encoding cannot tell an empty value from an absent one.
-        None if value.as_str().is_empty() => Ok(None),
+        None if value.as_bytes().is_empty() => Ok(None),
         None => {
-            let value = value.as_str().chars().take(64).collect();
+            let value = String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect();
             Err(PayloadError::Malformed { field, value, expected: T::EXPECTED })
         }
     }
@@ -107,11 +107,11 @@ macro_rules! payload {
 
             fn read(_frame: &$crate::Frame) -> Result<Self, $crate::request::PayloadError> {
                 $( let mut $field: Option<$type> = None; )*
-                for (name, _value) in _frame.fields.iter() {
-                    match name {
-                        $( $wire $(| $alias)* => $field = $crate::request::read_field($wire, _value)?, )*
-                        _ => {}
-                    }
+                for (_name, _value) in _frame.fields.pairs() {
+                    $( if _name == $wire.as_bytes() $(|| _name == $alias.as_bytes())* {
+                        $field = $crate::request::read_field($wire, _value)?;
+                        continue;
+                    } )*
                 }
                 Ok(Self {
                     $( $field: match $field {

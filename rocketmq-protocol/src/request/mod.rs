@@ -234,7 +234,7 @@ macro_rules! integer_fields {
             }
 
             fn read(value: FieldValue<'_>) -> Option<Self> {
-                value.as_str().parse::<$repr>().ok().map($wrap)
+                value.to_integer().and_then(|number| <$repr>::try_from(number).ok()).map($wrap)
             }
         }
     )*};
@@ -259,19 +259,19 @@ impl Field for bool {
 
     /// As Java reads it: anything but `true`, in any case, is false.
     fn read(value: FieldValue<'_>) -> Option<Self> {
-        Some(value.as_str().eq_ignore_ascii_case("true"))
+        Some(value.as_bytes().eq_ignore_ascii_case(b"true"))
     }
 }
 
 impl Field for ByteString {
-    const EXPECTED: &'static str = "text";
+    const EXPECTED: &'static str = "text in UTF-8";
 
     fn write(&self, name: &'static str, out: &mut FieldWriter<'_>) {
         out.text(name, self);
     }
 
     fn read(value: FieldValue<'_>) -> Option<Self> {
-        Some(value.to_byte_string())
+        value.to_byte_string()
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`Connection`]: the handle on a connection. Cheap to clone; the task that drives it lives elsewhere.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -9,6 +8,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -53,18 +54,31 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     outbox: Outbox,
-    calls: HashMap<i32, oneshot::Sender<Frame>>,
+    calls: FxHashMap<i32, PendingCall>,
+    /// No call is overdue before this.
+    next_overdue: Option<Instant>,
     next_opaque: i32,
-    /// The driver, when it has nothing to do until something is queued.
+    /// Wakes the driver.
     driver: Option<Waker>,
+    /// The driver has nothing to do until something is queued.
+    idle: bool,
     /// Somebody waits for room.
     crowded: bool,
     closed: bool,
 }
 
+/// A call that waits for its answer.
+struct PendingCall {
+    reply: oneshot::Sender<Frame>,
+    overdue_at: Instant,
+}
+
 /// A peer that has sent nothing at all for as long as a call waited, and at least for this time, counts as dead: other
 /// calls need not find that out each for itself.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// What `Instant` can surely add: more than any caller waits.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400 * 365);
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -155,15 +169,25 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
         let reads = self.shared.reads.load(Ordering::Relaxed);
-        let answer = match tokio::time::timeout(timeout, self.exchange(request)).await {
-            Ok(answer) => answer?,
-            Err(_) => {
+        let overdue_at = Instant::now() + timeout.min(LONGEST_WAIT);
+        let (sender, answer) = oneshot::channel();
+        let opaque = self.enqueue(request, Some(PendingCall { reply: sender, overdue_at }), overdue_at).await?;
+        let slot = CallSlot { shared: &self.shared, opaque };
+        // The driver answers, and drops what is overdue: cheaper than a timer for each call.
+        let answer = answer.await;
+        std::mem::forget(slot); // whoever ended the wait has taken the call out
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(_) if Instant::now() >= overdue_at => {
                 if timeout >= SILENCE && self.shared.reads.load(Ordering::Relaxed) == reads {
                     warn!(peer = self.shared.name, silent_for = ?timeout, "connection closed: the peer answers nothing");
                     self.close();
                 }
+                return Err(self.timed_out::<R>(timeout));
+            }
+            Err(_) => {
                 let (request, addr) = (request_name::<R>(), self.shared.name.clone());
-                return Err(RequestError::Timeout { request, addr, waited: timeout });
+                return Err(RequestError::Closed { request, addr });
             }
         };
         let code = answer.response_code();
@@ -182,28 +206,12 @@ impl Connection {
         }
     }
 
-    async fn exchange<R: Request>(&self, request: &R) -> Result<Frame, RequestError> {
-        let (sender, answer) = oneshot::channel();
-        let opaque = self.enqueue(request, Some(sender)).await?;
-        let _slot = CallSlot { shared: &self.shared, opaque };
-        answer.await.map_err(|_| RequestError::Closed {
-            request: request_name::<R>(),
-            addr: self.shared.name.clone(),
-        })
-    }
-
     /// Sends `request` without waiting for an answer: it is on its way when this returns, no more is known.
     ///
     /// # Errors
     /// The connection is closed, has no room for `timeout`, or the request is too long.
     pub async fn send_oneway<R: Request>(&self, request: &R, timeout: Duration) -> Result<(), RequestError> {
-        match tokio::time::timeout(timeout, self.enqueue(request, None)).await {
-            Ok(queued) => queued.map(drop),
-            Err(_) => {
-                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
-                Err(RequestError::Timeout { request, addr, waited: timeout })
-            }
-        }
+        self.enqueue(request, None, Instant::now() + timeout.min(LONGEST_WAIT)).await.map(drop)
     }
 
     /// As [`Connection::send_oneway`], but never waits: what finds no room is not sent.
@@ -213,10 +221,7 @@ impl Connection {
     pub fn try_send_oneway<R: Request>(&self, request: &R) -> Result<(), RequestError> {
         match self.try_enqueue(request, &mut None) {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => {
-                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
-                Err(RequestError::Timeout { request, addr, waited: Duration::ZERO })
-            }
+            Ok(None) => Err(self.timed_out::<R>(Duration::ZERO)),
             Err(error) => Err(error),
         }
     }
@@ -224,25 +229,28 @@ impl Connection {
     async fn enqueue<R: Request>(
         &self,
         request: &R,
-        mut reply: Option<oneshot::Sender<Frame>>,
+        mut call: Option<PendingCall>,
+        until: Instant,
     ) -> Result<Opaque, RequestError> {
+        let since = Instant::now();
         loop {
             let room = self.shared.room.notified();
-            if let Some(opaque) = self.try_enqueue(request, &mut reply)? {
+            if let Some(opaque) = self.try_enqueue(request, &mut call)? {
                 return Ok(opaque);
             }
             tokio::select! {
                 () = room => {}
                 () = self.shared.closed.cancelled() => return Err(self.not_sent::<R>()),
+                () = tokio::time::sleep_until(until) => return Err(self.timed_out::<R>(since.elapsed())),
             }
         }
     }
 
-    /// Queues the request and, when there is one, the slot for its reply; `None` when there is no room.
+    /// Queues the request and, when there is one, the call that waits for its reply; `None` when there is no room.
     fn try_enqueue<R: Request>(
         &self,
         request: &R,
-        reply: &mut Option<oneshot::Sender<Frame>>,
+        call: &mut Option<PendingCall>,
     ) -> Result<Option<Opaque>, RequestError> {
         let shared = &*self.shared;
         let body = request.body();
@@ -258,7 +266,7 @@ impl Connection {
         state.next_opaque = state.next_opaque.wrapping_add(1);
         let shape = RequestShape {
             opaque,
-            oneway: reply.is_none(),
+            oneway: call.is_none(),
             encoding: shared.options.encoding,
             max_frame: shared.options.max_frame,
         };
@@ -269,11 +277,19 @@ impl Connection {
                 source,
             },
         )?;
-        if let Some(reply) = reply.take() {
-            state.calls.insert(opaque.get(), reply);
+        if let Some(call) = call.take() {
+            if state.next_overdue.is_none_or(|next| call.overdue_at < next) {
+                state.next_overdue = Some(call.overdue_at);
+                state.idle = true; // however busy it is, it must hear of this
+            }
+            state.calls.insert(opaque.get(), call);
         }
         shared.wake_driver(state);
         Ok(Some(opaque))
+    }
+
+    fn timed_out<R: Request>(&self, waited: Duration) -> RequestError {
+        RequestError::Timeout { request: request_name::<R>(), addr: self.shared.name.clone(), waited }
     }
 
     fn not_sent<R: Request>(&self) -> RequestError {
@@ -301,7 +317,9 @@ impl Connection {
         // At the limit the driver waits to read on, and when stopping for the last one to end.
         let before = self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
         if before >= self.shared.options.max_in_flight || self.shared.stopping.load(Ordering::Acquire) {
-            self.shared.wake_driver(self.shared.lock());
+            let mut state = self.shared.lock();
+            state.idle = true;
+            self.shared.wake_driver(state);
         }
     }
 }
@@ -313,27 +331,43 @@ impl Shared {
     }
 
     fn wake_driver(&self, mut state: MutexGuard<'_, State>) {
-        let driver = state.driver.take();
+        let driver = if std::mem::take(&mut state.idle) { state.driver.take() } else { None };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
     }
 
-    /// Moves what is queued to `writing`; registers the driver to be woken when there is nothing.
+    /// Moves what is queued to `writing`, and makes sure that the driver is woken when there is more.
     pub(super) fn collect(&self, writing: &mut Outbox, context: &Context<'_>) {
         let mut state = self.lock();
-        if state.outbox.is_empty() {
-            match &mut state.driver {
-                Some(driver) => driver.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
+        match &mut state.driver {
+            Some(driver) => driver.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        state.idle = state.outbox.is_empty();
+        if !state.idle {
+            writing.take_from(&mut state.outbox);
+            if std::mem::take(&mut state.crowded) {
+                self.room.notify_waiters();
             }
-            return;
         }
-        writing.take_from(&mut state.outbox);
-        if std::mem::take(&mut state.crowded) {
-            self.room.notify_waiters();
-        }
+    }
+
+    /// When the driver has to look for overdue calls next.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        self.lock().next_overdue
+    }
+
+    /// Ends the calls whose time is over at `now`.
+    pub(super) fn end_overdue(&self, now: Instant) {
+        let mut state = self.lock();
+        let is_overdue = |(_, call): &(&i32, &PendingCall)| call.overdue_at <= now;
+        let overdue: Vec<_> = state.calls.iter().filter(is_overdue).map(|(opaque, _)| *opaque).collect();
+        let overdue: Vec<_> = overdue.iter().filter_map(|opaque| state.calls.remove(opaque)).collect();
+        state.next_overdue = state.calls.values().map(|call| call.overdue_at).min();
+        drop(state);
+        drop(overdue); // fails them
     }
 
     pub(super) fn complete(&self, answer: Frame) {
@@ -341,7 +375,7 @@ impl Shared {
         let call = self.lock().calls.remove(&answer.opaque.get());
         if let Some(call) = call {
             // The caller may have given up in between.
-            call.send(answer).ok();
+            call.reply.send(answer).ok();
         }
     }
 
@@ -364,6 +398,7 @@ impl Shared {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.idle = true;
         let calls = std::mem::take(&mut state.calls);
         self.wake_driver(state);
         self.closed.cancel();

@@ -1,6 +1,6 @@
 //! [`Driver`]: the task that reads and writes one connection.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -32,6 +32,10 @@ pub(super) struct Driver<S> {
     /// Bytes that the next read has room for: small while little arrives, so that idle connections cost little.
     read_size: usize,
     writing: Outbox,
+    /// Rings when a call is overdue.
+    overdue: Option<Pin<Box<Sleep>>>,
+    /// Has let other tasks go first since something was queued.
+    gave_way: bool,
     active: bool,
 }
 
@@ -61,6 +65,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             incoming: BytesMut::new(),
             read_size: MIN_READ,
             writing: Outbox::default(),
+            overdue: None,
+            gave_way: false,
             active: false,
         }
     }
@@ -102,6 +108,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Ended> {
+        // The runtime puts us right behind the task that queued the first frame. The tasks that are ready by now may
+        // queue more, and one write is as dear as the next, whatever it carries.
+        if !self.gave_way && self.connection.shared().has_queued() {
+            self.gave_way = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gave_way = false;
+        let ended = self.poll_io(context, stopping);
+        if ended.is_pending() {
+            self.poll_overdue(context); // now: what is queued from here on wakes us
+        }
+        ended
+    }
+
+    fn poll_io(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Ended> {
         loop {
             if let Poll::Ready(Err(error)) = self.poll_write(context) {
                 return Poll::Ready(error.into());
@@ -122,6 +144,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(()) => {}
                 Err(ended) => return Poll::Ready(ended),
             }
+        }
+    }
+
+    /// Ends the calls whose time is over.
+    fn poll_overdue(&mut self, context: &mut Context<'_>) {
+        while let Some(at) = self.connection.shared().next_overdue() {
+            let alarm = self.overdue.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if alarm.deadline() != at {
+                alarm.as_mut().reset(at);
+            }
+            if alarm.as_mut().poll(context).is_pending() {
+                return;
+            }
+            self.connection.shared().end_overdue(Instant::now());
         }
     }
 
