@@ -66,7 +66,9 @@ impl Fields {
 
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |(name, value): (_, FieldValue<'_>)| (name, String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let text = |(name, value): (_, FieldValue<'_>)| {
+            (name, String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
         f.debug_map().entries(self.iter().map(text)).finish()
     }
 }

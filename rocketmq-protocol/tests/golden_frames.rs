@@ -32,7 +32,8 @@ fn decode(bytes: &[u8]) -> Frame {
 
 /// The fields, in any order. Java reads an empty value of the compact encoding as absent.
 fn fields(frame: &Frame) -> BTreeMap<String, String> {
-    let pairs = frame.fields.iter().map(|(name, value)| (name.to_owned(), value.as_str().unwrap().to_owned()));
+    let pairs =
+        frame.fields.iter().map(|(name, value)| (name.to_owned(), value.as_str().unwrap().to_owned()));
     pairs.filter(|(_, value)| frame.encoding == Encoding::Json || !value.is_empty()).collect()
 }
 

@@ -19,6 +19,8 @@ use crate::store::ConfigFileError;
 pub(super) struct Topics {
     table: DashMap<String, Arc<TopicConfig>>,
     file: ConfigTable,
+    /// One change at a time: each is on disk before the next one begins.
+    changing: tokio::sync::Mutex<()>,
     auto_create: bool,
     clock: Clock,
 }
@@ -51,7 +53,13 @@ impl Topics {
         system(SCHEDULE_TOPIC, 18, Perm::READ_WRITE);
         system(&reply_topic(&config.cluster_name), 1, Perm::READ_WRITE);
         file.set_version(stored.data_version);
-        Ok(Self { table, file, auto_create: config.auto_create_topic, clock })
+        Ok(Self {
+            table,
+            file,
+            changing: tokio::sync::Mutex::default(),
+            auto_create: config.auto_create_topic,
+            clock,
+        })
     }
 
     pub(super) fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
@@ -91,30 +99,45 @@ impl Topics {
         })
     }
 
-    /// Adds `topic` unless it exists, and returns once it is on disk.
+    /// Adds `topic` unless it exists, and returns once it is on disk. Nobody sees it before: what a killed broker had
+    /// stored in a topic that it forgot would be lost.
     pub(super) async fn create(&self, topic: TopicConfig) -> Result<Arc<TopicConfig>, ConfigFileError> {
-        let name = topic.topic_name.clone();
-        let topic = Arc::clone(self.table.entry(name).or_insert_with(|| Arc::new(topic)).value());
-        self.persist().await?;
+        let _turn = self.changing.lock().await;
+        if let Some(topic) = self.get(&topic.topic_name) {
+            return Ok(topic); // somebody was faster
+        }
+        let topic = Arc::new(topic);
+        self.persist(Some(&topic)).await?;
+        self.table.insert(topic.topic_name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
 
     /// Adds or replaces `topic`, and returns once it is on disk.
     pub(super) async fn put(&self, topic: TopicConfig) -> Result<(), ConfigFileError> {
+        let _turn = self.changing.lock().await;
         self.table.insert(topic.topic_name.clone(), Arc::new(topic));
-        self.persist().await
+        self.persist(None).await
     }
 
     /// Removes `topic`, and returns once it is gone from disk.
     pub(super) async fn remove(&self, topic: &str) -> Result<(), ConfigFileError> {
+        let _turn = self.changing.lock().await;
         if self.table.remove(topic).is_none() {
             return Ok(());
         }
-        self.persist().await
+        self.persist(None).await
     }
 
-    async fn persist(&self) -> Result<(), ConfigFileError> {
+    /// Writes the table, with a topic that is not in it yet.
+    async fn persist(&self, added: Option<&TopicConfig>) -> Result<(), ConfigFileError> {
         self.file.advance(self.clock.now_ms());
-        self.file.save(|| self.snapshot()).await
+        let all = || {
+            let mut all = self.snapshot();
+            if let Some(topic) = added {
+                all.topic_config_table.insert(topic.topic_name.clone(), topic.clone());
+            }
+            all
+        };
+        self.file.save(all).await
     }
 }

@@ -377,13 +377,6 @@ async fn what_is_not_supported_is_refused_and_never_done_by_halves() {
         assert_eq!(code, ResponseCode::MESSAGE_ILLEGAL);
         assert!(remark.contains(property) && remark.contains("not supported"), "{remark}");
     }
-    let sql = PullMessage {
-        expression_type: Some("SQL92".into()),
-        subscription: Some("a > 1".into()),
-        ..pull("neighbour", 0)
-    };
-    let error = at.connection.call(&sql, LONG).await.unwrap_err();
-    assert_eq!(error.response_code(), Some(ResponseCode::SUBSCRIPTION_PARSE_FAILED));
     let error = at.connection.call(&GetClusterInfo {}, LONG).await.unwrap_err();
     assert_eq!(error.response_code(), Some(ResponseCode::REQUEST_CODE_NOT_SUPPORTED));
     assert!(error.to_string().contains("106"), "{error}");

@@ -6,11 +6,11 @@
 pub mod batch;
 mod compression;
 mod error;
+mod hex;
 mod host;
 mod inner_batch;
 mod lz4_frame;
 mod new_message;
-mod hex;
 mod offset_message_id;
 mod properties;
 pub mod property;

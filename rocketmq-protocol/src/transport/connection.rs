@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use rustc_hash::FxHashMap;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -171,7 +171,8 @@ impl Connection {
         let reads = self.shared.reads.load(Ordering::Relaxed);
         let overdue_at = Instant::now() + timeout.min(LONGEST_WAIT);
         let (sender, answer) = oneshot::channel();
-        let opaque = self.enqueue(request, Some(PendingCall { reply: sender, overdue_at }), overdue_at).await?;
+        let opaque =
+            self.enqueue(request, Some(PendingCall { reply: sender, overdue_at }), overdue_at).await?;
         let slot = CallSlot { shared: &self.shared, opaque };
         // The driver answers, and drops what is overdue: cheaper than a timer for each call.
         let answer = answer.await;
