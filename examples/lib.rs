@@ -16,10 +16,22 @@ impl Cluster {
     /// # Errors
     /// An argument that is no option, or an embedded cluster that does not start.
     pub async fn from_args() -> Result<Self, Box<dyn Error + Send + Sync>> {
+        Self::with(&[]).await
+    }
+
+    /// Goes by the arguments of the program. An embedded broker has these settings, by the keys of Java's `broker.conf`.
+    ///
+    /// # Errors
+    /// As [`Cluster::from_args`], or a setting that nobody knows.
+    pub async fn with(settings: &[(&str, &str)]) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let mut arguments = std::env::args().skip(1);
         match (arguments.next().as_deref(), arguments.next()) {
             (None, _) => {
-                let embedded = Standalone::builder().start().await?;
+                let mut builder = Standalone::builder();
+                for (key, value) in settings {
+                    builder = builder.set(key, value)?;
+                }
+                let embedded = builder.start().await?;
                 let name_server = embedded.name_server_addr();
                 Ok(Self { embedded: Some(embedded), name_server })
             }

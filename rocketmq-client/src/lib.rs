@@ -18,6 +18,7 @@ mod heartbeat;
 mod members;
 mod membership;
 mod message;
+mod message_query;
 mod name_server;
 mod namespace;
 mod producer;
@@ -29,16 +30,18 @@ mod single_flight;
 #[cfg(test)]
 mod test_support;
 mod topic_admin;
+mod trace;
 
 pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use consumer::{
-    Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeFrom, Filter, HandlerError,
-    MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer,
-    PushConsumerBuilder,
+    Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeEvent, ConsumeFrom,
+    ConsumeInterceptor, ConsumeResult, Filter, HandlerError, MessageListener, PullConsumer,
+    PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer, PushConsumerBuilder,
 };
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
+pub use message_query::MessageQuery;
 pub use producer::{
     Accumulate, BatchReceipt, BatchSplitter, EndTransactionEvent, LatencyFault, MessageKind,
     MessageQueueSelector, Producer, ProducerBuilder, SelectByHash, SelectByMachineRoom, SelectByRandom,
@@ -46,6 +49,7 @@ pub use producer::{
     TransactionChecker, TransactionError, TransactionOutcome, TransactionProducer, TransactionReceipt,
 };
 pub use received_message::ReceivedMessage;
+pub use trace::Trace;
 
 // What the signatures above are made of.
 pub use rocketmq_protocol::body::{MessageQueue, Perm, TopicConfig};

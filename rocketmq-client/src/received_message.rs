@@ -40,6 +40,12 @@ impl ReceivedMessage {
         Self { stored, broker_name: broker_name.clone(), topic, body: OnceLock::new() }
     }
 
+    /// The same, known to come from this broker.
+    pub(crate) fn of_broker(mut self, broker_name: &ByteString) -> Self {
+        self.broker_name = broker_name.clone();
+        self
+    }
+
     /// The body, decompressed if it was compressed: at the first call, so that the work is done where it is wanted.
     ///
     /// # Errors

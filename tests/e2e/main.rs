@@ -5,6 +5,7 @@ mod collector;
 mod filter_sql;
 mod first_message;
 mod lifecycle;
+mod producing;
 mod send_and_consume;
 mod several_clients;
 mod ten_lines;

@@ -17,6 +17,7 @@ use super::transaction_check::{CHECKS_HELD, TransactionCheck, TransactionChecker
 use super::{Producer, Shared};
 use crate::client_builder::ClientChoice;
 use crate::members::ProducerRegistration;
+use crate::trace::Trace;
 use crate::{Client, Error};
 
 /// Sets up a [`Producer`]: [`Producer::builder`].
@@ -26,6 +27,7 @@ pub struct ProducerBuilder {
     client: ClientChoice,
     topics: Vec<ByteString>,
     interceptors: Vec<Box<dyn SendInterceptor>>,
+    trace: Option<Trace>,
     settings: Settings,
 }
 
@@ -70,7 +72,7 @@ impl ProducerBuilder {
             wait_for_room: true,
         };
         let client = ClientChoice::own(Client::builder());
-        Self { group, client, topics: Vec::new(), interceptors: Vec::new(), settings }
+        Self { group, client, topics: Vec::new(), interceptors: Vec::new(), trace: None, settings }
     }
 
     /// Where the name servers are; see [`ClientBuilder::name_servers`](crate::ClientBuilder::name_servers).
@@ -96,6 +98,12 @@ impl ProducerBuilder {
     /// What runs around every send, after those given before.
     pub fn interceptor(mut self, interceptor: impl SendInterceptor) -> Self {
         self.interceptors.push(Box::new(interceptor));
+        self
+    }
+
+    /// Tells a topic what was sent, where and how fast. Default off.
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
         self
     }
 
@@ -238,7 +246,7 @@ impl ProducerBuilder {
         self,
         checks: Option<mpsc::Sender<TransactionCheck>>,
     ) -> Result<(Producer, Interceptors), Error> {
-        let Self { group, client, topics: _, interceptors, settings } = self;
+        let Self { group, client, topics: _, mut interceptors, trace, settings } = self;
         validate_group(&group)?;
         settings.check()?;
         let (client, owns_client) = client.start().await?;
@@ -252,6 +260,11 @@ impl ProducerBuilder {
             let core = client.core();
             core.spawn(FaultTable::detect(Arc::downgrade(faults), Arc::clone(core)));
         }
+        let tracer = match trace {
+            Some(trace) => Some(Box::pin(trace.start(&client, &group, "PRODUCE")).await?),
+            None => None,
+        };
+        interceptors.extend(tracer.clone().map(|tracer| Box::new(tracer) as Box<dyn SendInterceptor>));
         let interceptors: Interceptors = interceptors.into();
         let accumulator = settings.accumulate.clone().map(Accumulator::new);
         let shared = Shared {
@@ -264,6 +277,7 @@ impl ProducerBuilder {
             faults,
             interceptors: Arc::clone(&interceptors),
             accumulator,
+            tracer,
         };
         Ok((Producer { shared: Arc::new(shared) }, interceptors))
     }

@@ -31,6 +31,7 @@ use tracing::warn;
 
 use crate::deadline::Deadline;
 use crate::membership::Membership;
+use crate::trace::Tracer;
 use crate::{Client, Error, Message};
 
 pub use accumulate::Accumulate;
@@ -39,6 +40,7 @@ pub use builder::ProducerBuilder;
 pub use fault_table::LatencyFault;
 pub use interceptor::{EndTransactionEvent, MessageKind, SendEvent, SendInterceptor, StoredAt};
 pub use options::SendOptions;
+pub(crate) use outgoing::now_ms;
 pub use receipt::{BatchReceipt, SendReceipt, SendStatus};
 pub(crate) use request_reply::AwaitedReplies;
 pub use selector::{MessageQueueSelector, SelectByHash, SelectByMachineRoom, SelectByRandom};
@@ -95,6 +97,7 @@ pub(crate) struct Shared {
     faults: Option<Arc<FaultTable>>,
     interceptors: Interceptors,
     accumulator: Option<Accumulator>,
+    tracer: Option<Tracer>,
 }
 
 impl Producer {
@@ -229,6 +232,9 @@ impl Producer {
             accumulator.flush_all();
         }
         self.shared.in_flight.close(self.shared.settings.send_timeout).await;
+        if let Some(tracer) = &self.shared.tracer {
+            tracer.close().await;
+        }
         self.shared.membership.leave().await;
         if self.shared.owns_client {
             self.shared.client.shutdown().await;
