@@ -21,7 +21,6 @@ use rocketmq_client::{
 };
 use rocketmq_examples::Cluster;
 
-const TOPIC: &str = "orders-placed";
 const ORDERS: TableDefinition<'_, &str, u64> = TableDefinition::new("orders");
 /// How often the service is killed.
 const KILLS: usize = 5;
@@ -68,7 +67,7 @@ impl Orders {
 }
 
 /// A producer that answers for every order in the database, whoever placed it.
-async fn service(name_server: &str, orders: &Orders) -> Outcome<TransactionProducer> {
+async fn service(name_server: &str, topic: &str, orders: &Orders) -> Outcome<TransactionProducer> {
     let database = orders.clone();
     let checker = move |half: ReceivedMessage| {
         let database = database.clone();
@@ -82,18 +81,18 @@ async fn service(name_server: &str, orders: &Orders) -> Outcome<TransactionProdu
             })
         }
     };
-    let producer = Producer::builder("order-service").name_servers([name_server]).topics([TOPIC]);
+    let producer = Producer::builder("order-service").name_servers([name_server]).topics([topic]);
     Ok(producer.start_transactional(checker).await?)
 }
 
 /// Places orders until it is killed.
-async fn place_orders(name_server: &str, file: &Path) -> Outcome<()> {
+async fn place_orders(name_server: &str, topic: &str, file: &Path) -> Outcome<()> {
     let orders = Orders::open(file)?;
-    let producer = service(name_server, &orders).await?;
+    let producer = service(name_server, topic, &orders).await?;
     let run = std::process::id();
     for number in 0_u64.. {
         let order = format!("order-{run}-{number}");
-        let message = Message::builder(TOPIC).body(format!("placed {order}")).key(&order).build()?;
+        let message = Message::builder(topic).body(format!("placed {order}")).key(&order).build()?;
         let database = orders.clone();
         let placed = producer.send_in_transaction(message, |_half| async move {
             if number % 5 == 4 {
@@ -114,15 +113,16 @@ async fn show() -> Outcome<()> {
     // The broker asks more often for the sake of the show: every 30 s otherwise.
     let cluster = Cluster::with(&[("transactionCheckInterval", "2000")]).await?;
     let file = std::env::temp_dir().join(format!("orders-{}.redb", std::process::id()));
+    let topic = format!("orders-placed-{}", std::process::id()); // for this run alone
     let client = Client::builder().name_servers([cluster.name_server()]).start().await?;
-    client.create_topic(&TopicConfig::new(TOPIC, 4, Perm::READ_WRITE)).await?;
+    client.create_topic(&TopicConfig::new(&topic, 4, Perm::READ_WRITE)).await?;
 
     let announced = Arc::new(Mutex::new(BTreeMap::<String, usize>::new()));
     let seen = Arc::clone(&announced);
     let consumer = PushConsumer::builder(format!("shipping-{}", std::process::id()))
         .client(&client)
-        .subscribe(TOPIC, Filter::All)
-        .from(ConsumeFrom::Time(SystemTime::now()))
+        .subscribe(&topic, Filter::All)
+        .from(ConsumeFrom::Earliest)
         .handler(move |messages: Batch| {
             let seen = Arc::clone(&seen);
             async move {
@@ -141,7 +141,7 @@ async fn show() -> Outcome<()> {
 
     for round in 1..=KILLS {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["--place-orders", cluster.name_server()])
+            .args(["--place-orders", cluster.name_server(), &topic])
             .arg(&file)
             .spawn()?;
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos();
@@ -154,7 +154,7 @@ async fn show() -> Outcome<()> {
 
     // The last of the line places no orders, but answers for those of its predecessors.
     let orders = Orders::open(&file)?;
-    let producer = service(cluster.name_server(), &orders).await?;
+    let producer = service(cluster.name_server(), &topic, &orders).await?;
     let rows = orders.all()?;
     let begin = Instant::now();
     while announced.lock().unwrap_or_else(PoisonError::into_inner).len() < rows.len() {
@@ -186,7 +186,9 @@ async fn show() -> Outcome<()> {
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [_, "--place-orders", name_server, file] => place_orders(name_server, Path::new(file)).await,
+        [_, "--place-orders", name_server, topic, file] => {
+            place_orders(name_server, topic, Path::new(file)).await
+        }
         _ => show().await,
     };
     match result {

@@ -15,7 +15,6 @@ use rocketmq_protocol::transport::{Connection, TransportOptions};
 use rocketmq_protocol::{ByteString, ResponseCode};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -295,11 +294,10 @@ impl Core {
 
     /// Refreshes every route now and then until it is dropped.
     async fn keep_routes(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(self.options.route_interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known_before = BTreeSet::new();
         loop {
-            ticks.tick().await;
+            // Not at once: what has just been asked for would be asked for again.
+            tokio::time::sleep(self.options.route_interval).await;
             let mut topics = self.routes.topics();
             topics.extend(self.members.subscribed_topics().into_iter().map(ByteString::from));
             let mut refreshing = JoinSet::new();

@@ -184,7 +184,7 @@ impl Client {
         }
         found.sort_by_key(ReceivedMessage::store_time);
         match failed {
-            Some(error) if !(by_unique_key && !found.is_empty()) => Err(error),
+            Some(error) if !by_unique_key || found.is_empty() => Err(error),
             _ => Ok(found),
         }
     }

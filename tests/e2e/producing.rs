@@ -9,7 +9,7 @@ use rocketmq_client::{
 };
 use tokio::task::JoinSet;
 
-use crate::collector::LONG;
+use crate::collector::{Collector, LONG, collect, consumer, producer};
 
 /// The index of a broker follows its log with a short delay.
 async fn find(client: &Client, topic: &str, query: MessageQuery, count: usize) -> Vec<ReceivedMessage> {
@@ -106,6 +106,27 @@ async fn what_is_sent_is_told_to_the_trace_topic() {
     assert_eq!(fields[3..8], ["p", "orders", &*receipt.message_id, "created", "k"]);
     assert_eq!((fields[9], fields[11], fields[12]), ("5", "0", &*receipt.offset_message_id));
     assert_eq!(fields[13], "true");
+}
+
+#[tokio::test]
+async fn what_is_consumed_is_told_to_the_trace_topic() {
+    let cluster = Standalone::builder().start().await.unwrap();
+    let client = client(&cluster).await;
+    let receipt = producer(&cluster).await.send(Message::new("orders", "x")).await.unwrap();
+    let collector = Collector::new();
+    let traced = consumer(&cluster, "g", "orders").trace(Trace::default().topic("traces"));
+    let traced = collect(traced, &collector).await;
+    collector.wait_for(1).await;
+    traced.shutdown(LONG).await.unwrap(); // sends what is left
+
+    let found = find(&client, "traces", MessageQuery::key(&*receipt.message_id), 1).await;
+    let text = String::from_utf8(found[0].body().unwrap().to_vec()).unwrap();
+    let records: Vec<Vec<_>> =
+        text.split_terminator('\u{2}').map(|record| record.split('\u{1}').collect()).collect();
+    assert_eq!((records[0][0], records[1][0]), ("SubBefore", "SubAfter"));
+    assert_eq!((records[0][3], records[0][5]), ("g", &*receipt.message_id));
+    assert_eq!(records[0][4], records[1][1], "one request id ties them");
+    assert_eq!((records[1][2], records[1][4], records[1][6]), (&*receipt.message_id, "true", "0"));
 }
 
 #[tokio::test]

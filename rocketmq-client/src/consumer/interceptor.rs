@@ -7,8 +7,11 @@ use async_trait::async_trait;
 use rocketmq_protocol::ByteString;
 
 use super::handler::{Ack, Batch, HandlerError, MessageListener, consume};
+use super::member::Member;
+use super::push::PushConsumerBuilder;
 use crate::producer::now_ms;
-use crate::{Client, ReceivedMessage};
+use crate::trace::Trace;
+use crate::{Client, Error, ReceivedMessage};
 
 /// Runs around the handler of a consumer: to measure, to trace, to set up what the handler runs in.
 ///
@@ -48,27 +51,60 @@ pub struct ConsumeResult {
     pub took: Duration,
 }
 
+/// What a consumer is set up with to run around its handler.
+#[derive(Default)]
+pub(super) struct Hooks {
+    interceptors: Vec<Box<dyn ConsumeInterceptor>>,
+    trace: Option<Trace>,
+}
+
+impl Hooks {
+    /// The listener with everything around it.
+    pub(super) async fn around(
+        self,
+        listener: Arc<dyn MessageListener>,
+        member: &mut Member,
+    ) -> Result<Arc<dyn MessageListener>, Error> {
+        let Self { mut interceptors, trace } = self;
+        let (client, group) = (&member.pipeline.client, &member.pipeline.group);
+        if let Some(trace) = trace {
+            let tracer = trace.start(client, group, "CONSUME").await?;
+            interceptors.push(Box::new(tracer.clone()));
+            member.tracer = Some(tracer);
+        }
+        if interceptors.is_empty() {
+            return Ok(listener);
+        }
+        let (group, client) = (member.pipeline.group.clone(), member.pipeline.client.clone());
+        Ok(Arc::new(Intercepted { listener, interceptors: Interceptors { interceptors, group, client } }))
+    }
+}
+
+impl PushConsumerBuilder {
+    /// What runs around the handler, after those given before.
+    pub fn interceptor(mut self, interceptor: impl ConsumeInterceptor) -> Self {
+        self.hooks.interceptors.push(Box::new(interceptor));
+        self
+    }
+
+    /// Tells a topic what was consumed, by whom and how fast. Default off.
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.hooks.trace = Some(trace);
+        self
+    }
+}
+
 /// The interceptors of a consumer, and what they are told.
-#[derive(Clone)]
-pub(super) struct Interceptors {
-    interceptors: Arc<[Box<dyn ConsumeInterceptor>]>,
-    group: Arc<str>,
+struct Interceptors {
+    interceptors: Vec<Box<dyn ConsumeInterceptor>>,
+    group: ByteString,
     client: Client,
 }
 
 impl Interceptors {
-    pub(super) fn new(
-        interceptors: Vec<Box<dyn ConsumeInterceptor>>,
-        group: &str,
-        client: Client,
-    ) -> Option<Self> {
-        let some = !interceptors.is_empty();
-        some.then(|| Self { interceptors: interceptors.into(), group: group.into(), client })
-    }
-
     /// Runs `handling` between the two halves of each interceptor. `is_done` says whether an outcome leaves nothing to come
     /// again.
-    pub(super) async fn around<T>(
+    async fn around<T>(
         &self,
         messages: &[ReceivedMessage],
         handling: impl Future<Output = Result<T, HandlerError>>,
@@ -76,14 +112,14 @@ impl Interceptors {
     ) -> Result<T, HandlerError> {
         let id: ByteString = self.client.core().unique_keys.next(now_ms()).into();
         let event = ConsumeEvent { group: &self.group, id: &id, messages };
-        for interceptor in self.interceptors.iter() {
+        for interceptor in &self.interceptors {
             interceptor.before_consume(&event).await;
         }
         let began = Instant::now();
         let handled = handling.await;
         let outcome = handled.as_ref().map(is_done).map_err(ToString::to_string);
         let result = ConsumeResult { outcome, took: began.elapsed() };
-        for interceptor in self.interceptors.iter() {
+        for interceptor in &self.interceptors {
             interceptor.after_consume(&event, &result).await;
         }
         handled
@@ -91,9 +127,9 @@ impl Interceptors {
 }
 
 /// A listener with interceptors around it.
-pub(super) struct Intercepted {
-    pub(super) listener: Arc<dyn MessageListener>,
-    pub(super) interceptors: Interceptors,
+struct Intercepted {
+    listener: Arc<dyn MessageListener>,
+    interceptors: Interceptors,
 }
 
 #[async_trait]

@@ -30,6 +30,7 @@ use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
 use crate::membership::Membership;
 use crate::route_table::BrokerChoice;
+use crate::trace::Tracer;
 use crate::{Client, Error};
 
 /// How often progress is committed. Java: `persistConsumerOffsetInterval`.
@@ -40,6 +41,8 @@ pub(super) struct Member {
     pub(super) pipeline: Arc<Pipeline>,
     assignment: Arc<Assignment>,
     membership: Membership,
+    /// Gets its last records sent when the handlers are done.
+    pub(super) tracer: Option<Tracer>,
     /// It ends with the consumer.
     owns_client: bool,
     /// Ends every task where it waits, handlers included.
@@ -175,7 +178,7 @@ impl Setup {
         let rebalance =
             Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
-        Ok(Member { pipeline, assignment, membership, owns_client, kill, _killer: killer })
+        Ok(Member { pipeline, assignment, membership, tracer: None, owns_client, kill, _killer: killer })
     }
 
     /// What to subscribe to, the group's retry topic included.
@@ -234,6 +237,9 @@ impl Member {
             pipeline.tasks.wait().await;
         }
         let committed = commit_all(&pipeline.store, self.assignment.queues(), Occasion::Revoke).await;
+        if let Some(tracer) = &self.tracer {
+            tracer.close().await;
+        }
         self.membership.leave().await;
         if self.owns_client {
             pipeline.client.shutdown().await;

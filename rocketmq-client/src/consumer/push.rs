@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handler::{Ack, Batch, HandlerError, HandlerFn, MessageListener};
+use super::interceptor::Hooks;
 use super::member::{Member, Setup, check_between, invalid, setup_methods};
 use super::worker::work;
 use crate::Error;
@@ -49,12 +50,18 @@ pub struct PushConsumerBuilder {
     setup: Setup,
     listener: Option<Arc<dyn MessageListener>>,
     concurrency: usize,
+    pub(super) hooks: Hooks,
 }
 
 impl PushConsumer {
     /// Sets up a member of `group`.
     pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
-        PushConsumerBuilder { setup: Setup::new(group), listener: None, concurrency: 20 }
+        PushConsumerBuilder {
+            setup: Setup::new(group),
+            listener: None,
+            concurrency: 20,
+            hooks: Hooks::default(),
+        }
     }
 
     /// The group.
@@ -133,7 +140,8 @@ impl PushConsumerBuilder {
         let Some(listener) = self.listener else {
             return Err(invalid("handler", "nothing handles the messages: give a handler or a listener"));
         };
-        let member = self.setup.start().await?;
+        let mut member = self.setup.start().await?;
+        let listener = self.hooks.around(listener, &mut member).await?;
         for _ in 0..self.concurrency {
             member.spawn(work(Arc::clone(&member.pipeline), Arc::clone(&listener)));
         }
