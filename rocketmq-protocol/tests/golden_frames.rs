@@ -194,10 +194,19 @@ fn requests_that_java_programs_sent_are_read_by_their_declarations() {
             WipeWritePermission::CODE => drop(rewritten::<WipeWritePermission>(&frame)),
             PutKvConfig::CODE => drop(rewritten::<PutKvConfig>(&frame)),
             GetAllTopicList::CODE => drop(rewritten::<GetAllTopicList>(&frame)),
+            LockBatch::CODE => assert!(!rewritten::<LockBatch>(&frame).queues.client_id.is_empty()),
+            UnlockBatch::CODE => assert!(!rewritten::<UnlockBatch>(&frame).queues.mq_set.is_empty()),
+            UpdateGroup::CODE => {
+                assert_eq!(rewritten::<UpdateGroup>(&frame).config.retry_queue_nums, 1);
+            }
+            DeleteGroup::CODE => drop(rewritten::<DeleteGroup>(&frame)),
+            GetConsumerConnections::CODE => drop(rewritten::<GetConsumerConnections>(&frame)),
+            GetConsumeStats::CODE => drop(rewritten::<GetConsumeStats>(&frame)),
+            InvokeResetOffset::CODE => drop(rewritten::<InvokeResetOffset>(&frame)),
             // Declared when the feature that needs them comes.
             _ => continue,
         }
         read += 1;
     }
-    assert_eq!(read, 20);
+    assert_eq!(read, 27);
 }

@@ -33,7 +33,8 @@ pub use lists::{ConsumerListByGroup, GroupList, KvTable, TopicList};
 pub use lock::{LockBatchRequest, LockBatchResponse, UnlockBatchRequest};
 pub use message_queue::{MessageQueue, QueueTable};
 pub use offsets::{
-    ConsumerOffsetWrapper, ConsumerStatus, QueueOffsetEntry, ResetOffsetBody, ResetOffsetBodyForC,
+    ConsumerOffsetWrapper, ConsumerStatus, DelayOffsetWrapper, QueueOffsetEntry, ResetOffsetBody,
+    ResetOffsetBodyForC,
 };
 pub use perm::Perm;
 pub use register_broker::{RegisterBrokerBody, RegisterBrokerBodyError};
@@ -53,7 +54,8 @@ pub use topic_config::{
 };
 
 crate::request::json_bodies! {
-    BrokerMemberGroupBody, CheckClientRequest, ClusterInfo, ConsumerListByGroup, DataVersion, HeartbeatData, KvTable, LockBatchRequest,
-    LockBatchResponse, TopicConfig,
+    BrokerMemberGroupBody, CheckClientRequest, ClusterInfo, ConsumeMessageDirectlyResult, ConsumeStats, ConsumerConnection,
+    ConsumerListByGroup, ConsumerRunningInfo, ConsumerStatus, DataVersion, GroupList, HeartbeatData, KvTable, LockBatchRequest,
+    LockBatchResponse, ResetOffsetBody, ResetOffsetBodyForC, SubscriptionGroupConfig, SubscriptionGroupWrapper, TopicConfig,
     TopicConfigSerializeWrapper, TopicList,
 }

@@ -18,6 +18,17 @@ pub struct ConsumerOffsetWrapper {
     pub offset_table: BTreeMap<String, BTreeMap<QueueId, QueueOffset>>,
 }
 
+/// How far each delay level of a broker is delivered, as replicated and as in `config/delayOffset.json`. Java:
+/// `protocol/body/DelayOffsetSerializeWrapper.java`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DelayOffsetWrapper {
+    /// Version of the table.
+    pub data_version: DataVersion,
+    /// The next offset in the queue of each level; the queue of level 1 is 0.
+    pub offset_table: BTreeMap<i32, QueueOffset>,
+}
+
 /// Tells a client where to go on. Java: `protocol/body/ResetOffsetBody.java`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

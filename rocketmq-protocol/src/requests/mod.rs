@@ -2,8 +2,10 @@
 
 mod broker;
 mod client;
+mod group;
 mod kv_config;
 mod lock;
+mod member;
 mod name_server_config;
 mod offset;
 mod pull;
@@ -16,8 +18,10 @@ mod transaction;
 
 pub use broker::*;
 pub use client::*;
+pub use group::*;
 pub use kv_config::*;
 pub use lock::*;
+pub use member::*;
 pub use name_server_config::*;
 pub use offset::*;
 pub use pull::*;
@@ -39,8 +43,10 @@ mod tests {
     const FAMILIES: &[&[RoundTrip]] = &[
         broker::ROUND_TRIPS,
         client::ROUND_TRIPS,
+        group::ROUND_TRIPS,
         kv_config::ROUND_TRIPS,
         lock::ROUND_TRIPS,
+        member::ROUND_TRIPS,
         name_server_config::ROUND_TRIPS,
         offset::ROUND_TRIPS,
         pull::ROUND_TRIPS,
