@@ -316,6 +316,11 @@ settings! {
     property_filter: bool = "enablePropertyFilter", false;
     /// Pause between two writes of changed consumer offsets.
     flush_consumer_offset_interval: Duration = "flushConsumerOffsetInterval", Duration::from_secs(5);
+    /// Pause between two notes of what was delivered of the delayed messages. What is delivered after the last one comes again after a kill,
+    /// so it is shorter than Java's 10 s.
+    flush_delay_offset_interval: Duration = "flushDelayOffsetInterval", Duration::from_secs(1);
+    /// Whether the broker itself moves a group whose offsets are reset, or leaves it to the consumers.
+    server_side_reset_offset: bool = "useServerSideResetOffset", true;
     /// Pause between two registrations; 10 to 60 s.
     register_period: Duration = "registerNameServerPeriod", Duration::from_secs(30);
     /// How long a name server may take to answer a registration.
@@ -473,7 +478,6 @@ const IGNORED_KEYS: &[&str] = &[
     "flushCommitLogThoroughInterval",
     "flushCommitLogTimed",
     "flushConsumeQueueLeastPages",
-    "flushDelayOffsetInterval",
     "forceRegister",
     "forceVerifyPropCRC",
     "haHousekeepingInterval",
@@ -530,7 +534,6 @@ const IGNORED_KEYS: &[&str] = &[
     "travelCqFileNumWhenGetMessage",
     "useEpollNativeSelector",
     "useReentrantLockWhenPutMessage",
-    "useServerSideResetOffset",
     "waitTimeMillsInPullQueue",
     "waitTimeMillsInSendQueue",
     "warmMapedFileEnable",

@@ -10,7 +10,8 @@ mod filter;
 mod standalone;
 pub mod store;
 
-pub use broker::{Broker, BrokerBuilder, BrokerError};
+pub use broker::{Broker, BrokerBuilder, BrokerError, SubscriptionConflict};
 pub use config::{BrokerConfig, BrokerRole, ConfigError, FlushDisk, KeyUse};
 pub use rocketmq_protocol::transport::Clock;
+pub use rocketmq_protocol::{RequestCode, ResponseCode};
 pub use standalone::{Standalone, StandaloneBuilder, StandaloneError};

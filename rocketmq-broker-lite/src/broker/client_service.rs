@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rocketmq_protocol::ResponseCode;
 use rocketmq_protocol::body::{ConsumerListByGroup, HeartbeatData, MessageModel, Perm, TopicConfig};
 use rocketmq_protocol::name::retry_topic;
 use rocketmq_protocol::request::Done;
@@ -10,7 +9,8 @@ use rocketmq_protocol::requests::{
     CheckClientConfig, GetConsumerListByGroup, GetConsumerListByGroupReply, Heartbeat, HeartbeatReply,
     UnregisterClient,
 };
-use rocketmq_protocol::transport::Connection;
+use rocketmq_protocol::transport::{Call, Connection};
+use rocketmq_protocol::{Frame, ResponseCode};
 use tracing::error;
 
 use super::clients::Clients;
@@ -33,12 +33,9 @@ pub(super) struct ClientService {
 }
 
 impl ClientService {
-    pub(super) fn heartbeat(
-        &self,
-        connection: &Connection,
-        request: &Heartbeat,
-    ) -> Result<HeartbeatReply, Refusal> {
-        self.clients.heartbeat(connection, &request.data);
+    pub(super) fn heartbeat(&self, call: &Call, request: &Heartbeat) -> Result<HeartbeatReply, Refusal> {
+        let Frame { language, version, .. } = call.frame();
+        self.clients.heartbeat(call.connection(), (*language, *version), &request.data);
         self.provide(&request.data);
         // Without a word about fingerprints every heartbeat comes whole.
         Ok(HeartbeatReply { supports_v2: None, subscription_changed: None })

@@ -2,23 +2,33 @@
 
 use std::sync::Arc;
 
-use rocketmq_protocol::request::Request;
+use rocketmq_protocol::request::{Done, Request};
 use rocketmq_protocol::requests::*;
 use rocketmq_protocol::transport::{Call, Connection, Service};
 use rocketmq_protocol::{RequestCode, ResponseCode};
 
 use super::client_service::ClientService;
 use super::clients::Clients;
+use super::group_admin::GroupAdmin;
+use super::member_relay::MemberRelay;
+use super::offset_reset::OffsetReset;
 use super::pull::PullService;
 use super::queries::QueryService;
+use super::queue_locks::QueueLocks;
 use super::refusal::Refusal;
 use super::send::SendService;
+use super::send_back::SendBackService;
 use super::tasks::Tasks;
 use super::topic_admin::TopicAdmin;
 
 /// The services of a broker.
 pub(super) struct Dispatch {
     pub(super) send: Arc<SendService>,
+    pub(super) send_back: Arc<SendBackService>,
+    pub(super) locks: Arc<QueueLocks>,
+    pub(super) group_admin: Arc<GroupAdmin>,
+    pub(super) offset_reset: Arc<OffsetReset>,
+    pub(super) member_relay: Arc<MemberRelay>,
     pub(super) pull: Arc<PullService>,
     pub(super) queries: Arc<QueryService>,
     pub(super) client_service: ClientService,
@@ -34,7 +44,11 @@ impl Service for Dispatch {
         match call.frame().request_code() {
             RequestCode::SEND_MESSAGE | SendMessage::CODE | SendBatchMessage::CODE => self.send.serve(call),
             PullMessage::CODE | LitePullMessage::CODE => self.pull.serve(call),
-            Heartbeat::CODE => at_once(call, |call, request| clients.heartbeat(call.connection(), &request)),
+            SendMessageBack::CODE => {
+                let send_back = Arc::clone(&self.send_back);
+                self.spawned(call, async move |request| send_back.send_back(request).await);
+            }
+            Heartbeat::CODE => at_once(call, |call, request| clients.heartbeat(call, &request)),
             UnregisterClient::CODE => {
                 at_once(call, |call, request| clients.unregister(call.connection(), &request))
             }
@@ -44,6 +58,13 @@ impl Service for Dispatch {
             UpdateConsumerOffset::CODE => {
                 at_once(call, |_, request| queries.update_consumer_offset(&request))
             }
+            LockBatch::CODE => at_once(call, |_, request: LockBatch| {
+                Ok(LockBatchReply { locked: self.locks.lock(request.queues) })
+            }),
+            UnlockBatch::CODE => at_once(call, |_, request: UnlockBatch| {
+                self.locks.unlock(&request.queues);
+                Ok(Done {})
+            }),
             GetMaxOffset::CODE => at_once(call, |_, request| queries.max_offset(&request)),
             GetMinOffset::CODE => at_once(call, |_, request| queries.min_offset(&request)),
             SearchOffset::CODE => self.blocking(call, QueryService::search_offset),
@@ -59,6 +80,41 @@ impl Service for Dispatch {
             DeleteTopic::CODE => {
                 let admin = Arc::clone(&self.topic_admin);
                 self.spawned(call, async move |request| admin.delete(request).await);
+            }
+            GetGroupConfig::CODE => at_once(call, |_, request| self.group_admin.get(&request)),
+            GetAllGroupConfig::CODE => at_once(call, |_, _: GetAllGroupConfig| self.group_admin.list()),
+            UpdateGroup::CODE => {
+                let admin = Arc::clone(&self.group_admin);
+                self.spawned(call, async move |request| admin.update(request).await);
+            }
+            DeleteGroup::CODE => {
+                let admin = Arc::clone(&self.group_admin);
+                self.spawned(call, async move |request| admin.delete(request).await);
+            }
+            GetConsumerConnections::CODE => {
+                at_once(call, |_, request| self.group_admin.connections(&request))
+            }
+            QueryTopicConsumers::CODE => at_once(call, |_, request| self.group_admin.consumers_of(&request)),
+            GetConsumeStats::CODE => {
+                let admin = Arc::clone(&self.group_admin);
+                self.tasks.spawn_blocking(move || at_once(call, |_, request| admin.consume_stats(&request)));
+            }
+            InvokeResetOffset::CODE => {
+                let reset = Arc::clone(&self.offset_reset);
+                let serve = move |call: &Call, request| reset.reset(&request, call.frame().language);
+                self.tasks.spawn_blocking(move || at_once(call, serve));
+            }
+            InvokeGetConsumerStatus::CODE => {
+                let relay = Arc::clone(&self.member_relay);
+                self.spawned(call, async move |request| relay.status(request).await);
+            }
+            GetConsumerRunningInfo::CODE => {
+                let relay = Arc::clone(&self.member_relay);
+                self.tasks.spawn(async move { relay.running_info(call).await });
+            }
+            ConsumeMessageDirectly::CODE => {
+                let relay = Arc::clone(&self.member_relay);
+                self.tasks.spawn(async move { relay.consume_directly(call).await });
             }
             code => {
                 let remark = format!(" request type {} not supported", code.get());

@@ -9,6 +9,8 @@ use rocketmq_protocol::name::validate_group;
 use rocketmq_protocol::transport::Clock;
 
 use super::config_table::ConfigTable;
+use super::refusal::Refusal;
+use super::tasks::Tasks;
 use crate::config::BrokerConfig;
 use crate::store::ConfigFileError;
 
@@ -77,12 +79,46 @@ impl Groups {
         Some(Looked { group, created: true })
     }
 
+    /// As [`Groups::find`], and has what was created written.
+    pub(super) fn obtain(
+        self: &Arc<Self>,
+        name: &str,
+        tasks: &Tasks,
+    ) -> Result<Arc<SubscriptionGroupConfig>, Refusal> {
+        let looked = self.find(name).ok_or_else(|| Refusal::no_group(name))?;
+        if looked.created {
+            let groups = Arc::clone(self);
+            tasks.save("subscriptionGroup.json", async move { groups.save().await });
+        }
+        Ok(looked.group)
+    }
+
+    /// The group, if it exists.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        self.table.get(name).map(|group| Arc::clone(group.value()))
+    }
+
+    /// Adds or replaces a group, and returns once it is on disk.
+    pub(super) async fn put(&self, group: SubscriptionGroupConfig) -> Result<(), ConfigFileError> {
+        self.table.insert(group.group_name.clone(), Arc::new(group));
+        self.file.advance(self.clock.now_ms());
+        self.save().await
+    }
+
+    /// Removes a group, and returns once it is gone from disk.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), ConfigFileError> {
+        self.table.remove(name);
+        self.file.advance(self.clock.now_ms());
+        self.save().await
+    }
+
     /// Writes the file.
     pub(super) async fn save(&self) -> Result<(), ConfigFileError> {
         self.file.save(|| self.snapshot()).await
     }
 
-    fn snapshot(&self) -> SubscriptionGroupWrapper {
+    /// All groups and their version.
+    pub(super) fn snapshot(&self) -> SubscriptionGroupWrapper {
         SubscriptionGroupWrapper {
             data_version: self.file.version(),
             forbidden_table: self.forbidden.clone(),

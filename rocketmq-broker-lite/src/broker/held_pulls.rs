@@ -125,6 +125,24 @@ impl HeldPulls {
         }
     }
 
+    /// Hands out all pulls of a queue: what they wait for has changed.
+    pub(super) fn release(&self, topic: &str, queue_id: QueueId) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let Some(queues) = state.by_topic.get_mut(topic) else { return };
+        let Some(entries) = queues.remove(&queue_id) else { return };
+        if queues.is_empty() {
+            state.by_topic.remove(topic);
+        }
+        self.held.fetch_sub(entries.len(), Ordering::SeqCst);
+        for Entry { number, deadline_ms, pull } in entries {
+            state.deadlines.remove(&(deadline_ms, number, topic.to_owned(), queue_id));
+            state.awake.push(pull);
+        }
+        drop(guard);
+        self.due.notify_one();
+    }
+
     /// Waits for something to do before the first deadline.
     pub(super) async fn due(&self) {
         self.due.notified().await;

@@ -5,19 +5,30 @@ mod clients;
 mod config_table;
 mod consumer_filters;
 mod consumer_offsets;
+mod deferral;
+mod delay_offsets;
 mod dispatch;
+mod faults;
+mod group_admin;
 mod groups;
 mod held_pulls;
+mod member_relay;
+mod offset_reset;
 mod pull;
 mod queries;
+mod queue_locks;
 mod refusal;
 mod registration;
+mod schedule;
 mod send;
+mod send_back;
 mod subscription;
 mod tasks;
 mod topic_admin;
 mod topics;
 mod unknown_fields;
+
+pub use self::clients::SubscriptionConflict;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -25,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocketmq_protocol::transport::{Clock, Server, ServerOptions};
+use rocketmq_protocol::{RequestCode, ResponseCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info};
@@ -34,13 +46,22 @@ use self::clients::Clients;
 use self::config_table::ConfigTable;
 use self::consumer_filters::ConsumerFilters;
 use self::consumer_offsets::ConsumerOffsets;
+use self::deferral::Deferral;
+use self::delay_offsets::DelayOffsets;
 use self::dispatch::Dispatch;
+use self::faults::{Faults, Faulty};
+use self::group_admin::GroupAdmin;
 use self::groups::Groups;
 use self::held_pulls::HeldPulls;
+use self::member_relay::MemberRelay;
+use self::offset_reset::OffsetReset;
 use self::pull::PullService;
 use self::queries::QueryService;
+use self::queue_locks::QueueLocks;
 use self::registration::Registration;
-use self::send::SendService;
+use self::schedule::Schedule;
+use self::send::{SendParts, SendService};
+use self::send_back::SendBackService;
 use self::tasks::Tasks;
 use self::topic_admin::TopicAdmin;
 use self::topics::Topics;
@@ -171,6 +192,7 @@ struct Opened {
     groups: Groups,
     offsets: ConsumerOffsets,
     filters: ConsumerFilters,
+    delay_offsets: DelayOffsets,
 }
 
 impl Opened {
@@ -184,6 +206,7 @@ impl Opened {
             groups: Groups::open(table("subscriptionGroup.json"), config, clock.clone())?,
             offsets: ConsumerOffsets::open(table("consumerOffset.json"), clock.clone())?,
             filters: ConsumerFilters::open(table("consumerFilter.json"), clock.now_ms())?,
+            delay_offsets: DelayOffsets::open(table("delayOffset.json"), clock.clone())?,
             store,
             disk,
         })
@@ -211,7 +234,19 @@ impl Opened {
         let (groups, offsets) = (Arc::new(self.groups), Arc::new(self.offsets));
         let (tasks, stop) = (Tasks::default(), CancellationToken::new());
         let held = Arc::new(HeldPulls::default());
+        let locks = Arc::new(QueueLocks::new(clock.clone()));
+        let delays = config.delay_levels()?;
+        let deferral = Arc::new(Deferral::new(delays.len()));
+        let schedule = Arc::new(Schedule::new(
+            Arc::clone(&store),
+            self.delay_offsets,
+            &delays,
+            clock.clone(),
+            config.flush_disk == FlushDisk::Sync,
+            config.flush_delay_offset_interval,
+        ));
         let clients = Arc::new(Clients::new(
+            Arc::clone(&groups),
             clock.clone(),
             config.channel_expired_timeout,
             config.notify_consumer_ids_changed,
@@ -234,17 +269,60 @@ impl Opened {
             clock: clock.clone(),
             tasks: tasks.clone(),
         });
-        store.on_arrival(move |arrival| held.arrived(arrival));
+        store.on_arrival({
+            let (held, schedule) = (Arc::clone(&held), Arc::clone(&schedule));
+            move |arrival| {
+                held.arrived(arrival);
+                schedule.arrived(arrival);
+            }
+        });
         let dispatch = Dispatch {
-            send: Arc::new(SendService::new(
-                Arc::clone(&config),
-                Arc::clone(&store),
-                Arc::clone(&topics),
-                Arc::clone(&registration),
-                tasks.clone(),
-                clock.clone(),
+            send: Arc::new(SendService::new(SendParts {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                groups: Arc::clone(&groups),
+                locks: Arc::clone(&locks),
+                deferral: Arc::clone(&deferral),
+                registration: Arc::clone(&registration),
+                tasks: tasks.clone(),
+                clock: clock.clone(),
                 store_host,
-            )),
+            })),
+            send_back: Arc::new(SendBackService {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                groups: Arc::clone(&groups),
+                deferral,
+                registration: Arc::clone(&registration),
+                tasks: tasks.clone(),
+                store_host,
+            }),
+            locks,
+            group_admin: Arc::new(GroupAdmin {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                groups: Arc::clone(&groups),
+                clients: Arc::clone(&clients),
+                offsets: Arc::clone(&offsets),
+            }),
+            offset_reset: Arc::new(OffsetReset {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                groups: Arc::clone(&groups),
+                clients: Arc::clone(&clients),
+                offsets: Arc::clone(&offsets),
+                held,
+            }),
+            member_relay: Arc::new(MemberRelay {
+                clients: Arc::clone(&clients),
+                store: Arc::clone(&store),
+                clock: clock.clone(),
+                stop: stop.child_token(),
+            }),
             pull: Arc::clone(&pull),
             queries: Arc::new(QueryService {
                 config: Arc::clone(&config),
@@ -272,8 +350,16 @@ impl Opened {
             }),
             tasks: tasks.clone(),
         };
+        let faults = Arc::new(Faults::default());
+        let service = Faulty {
+            service: Arc::new(dispatch),
+            faults: Arc::clone(&faults),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            stop: stop.child_token(),
+        };
         let server =
-            Server::serve(listener, Arc::new(dispatch), ServerOptions::new("broker")).map_err(failed)?;
+            Server::serve(listener, Arc::new(service), ServerOptions::new("broker")).map_err(failed)?;
 
         let (pulls_stop, leave) = (stop.child_token(), stop.child_token());
         tasks.spawn(async move { pull.answer_held(pulls_stop).await });
@@ -288,8 +374,17 @@ impl Opened {
             async move { filters.keep(&clients, &clock, stop).await }
         });
         tasks.spawn({
-            let stop = stop.child_token();
+            let (clients, stop) = (Arc::clone(&clients), stop.child_token());
             async move { clients.expire(stop).await }
+        });
+        tasks.spawn({
+            let (clients, stop) = (Arc::clone(&clients), stop.child_token());
+            async move { clients.tell_changes(stop).await }
+        });
+        tasks.spawn(Arc::clone(&schedule).run(stop.child_token()));
+        tasks.spawn({
+            let (schedule, stop) = (Arc::clone(&schedule), stop.child_token());
+            async move { schedule.save_progress(stop).await }
         });
         tasks.spawn({
             let (offsets, clock, stop) = (Arc::clone(&offsets), clock.clone(), stop.child_token());
@@ -308,6 +403,9 @@ impl Opened {
             store,
             disk: self.disk,
             offsets,
+            schedule,
+            clients,
+            faults,
             server,
             advertised,
             clock,
@@ -361,6 +459,9 @@ pub struct Broker {
     store: Arc<Store>,
     disk: Disk,
     offsets: Arc<ConsumerOffsets>,
+    schedule: Arc<Schedule>,
+    clients: Arc<Clients>,
+    faults: Arc<Faults>,
     server: Server,
     advertised: String,
     clock: Clock,
@@ -408,6 +509,34 @@ impl Broker {
         &self.disk
     }
 
+    /// Refuses the next `times` requests of this kind with `code`, so that a test sees what its service makes of it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use rocketmq_broker_lite::{RequestCode, ResponseCode, Standalone};
+    ///
+    /// let cluster = Standalone::builder().start().await?;
+    /// cluster.broker().fail_next(RequestCode::SEND_MESSAGE_V2, ResponseCode::SYSTEM_BUSY, 2);
+    /// # cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fail_next(&self, request: RequestCode, code: ResponseCode, times: usize) {
+        self.faults.fail_next(request, code, times);
+    }
+
+    /// Serves every request of this kind only after `by`, by the broker's clock; zero ends that.
+    pub fn delay(&self, request: RequestCode, by: Duration) {
+        self.faults.delay(request, by);
+    }
+
+    /// The connected members of consumer groups that subscribe differently from others of their group: they share the queues, so each
+    /// misses messages that only others want. The log has a warning for each.
+    pub fn subscription_conflicts(&self) -> Vec<SubscriptionConflict> {
+        self.clients.conflicts()
+    }
+
     /// Leaves the name servers, answers what is in progress, flushes everything, and notes that the stop was clean.
     ///
     /// # Errors
@@ -417,6 +546,7 @@ impl Broker {
         self.server.shutdown(STOP_GRACE).await;
         self.tasks.end().await;
         self.offsets.save().await?;
+        self.schedule.save().await?;
         let store = Arc::clone(&self.store);
         let closing = tokio::task::spawn_blocking(move || store.close());
         closing.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;

@@ -109,12 +109,7 @@ impl PullService {
         if flags.contains(PullFlag::LITE_PULL) && !self.config.lite_pull {
             return Err(Refusal::forbidden("lite pulls are switched off (litePullMessageEnable)".to_owned()));
         }
-        let looked = self.groups.find(group).ok_or_else(|| Refusal::no_group(group))?;
-        if looked.created {
-            let groups = Arc::clone(&self.groups);
-            self.tasks.save("subscriptionGroup.json", async move { groups.save().await });
-        }
-        let group_config = looked.group;
+        let group_config = self.groups.obtain(group, &self.tasks)?;
         if !group_config.consume_enable {
             return Err(Refusal::forbidden(format!("the group {group} may not consume (consumeEnable)")));
         }
@@ -220,6 +215,10 @@ impl PullService {
 
     fn read_and_answer(&self, pull: HeldPull, may_wait: bool) {
         let request = &pull.request;
+        let reset = self.offsets.take_reset(&request.consumer_group, &request.topic, request.queue_id);
+        if let Some(offset) = reset.filter(|offset| *offset != request.queue_offset) {
+            return self.move_to(&pull, offset);
+        }
         let max_messages = usize::try_from(request.max_messages.max(1)).unwrap_or(1);
         let max_bytes = request.max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX);
         let limit = |configured: u64| usize::try_from(configured).unwrap_or(usize::MAX);
@@ -257,6 +256,23 @@ impl PullService {
         }
     }
 
+    /// Tells a consumer whose group was reset where to go on. Java: `PullMessageProcessor.java`, `GetMessageStatus.OFFSET_RESET`.
+    fn move_to(&self, pull: &HeldPull, offset: QueueOffset) {
+        let PullMessage { topic, queue_id, .. } = &pull.request;
+        let reply = PullReply {
+            suggested_broker_id: 0,
+            next_begin_offset: offset,
+            min_offset: self.store.min_offset(topic, *queue_id),
+            max_offset: self.store.max_offset(topic, *queue_id),
+            topic_sys_flag: Some(pull.topic_sys_flag),
+            group_sys_flag: Some(pull.group_sys_flag),
+            forbidden_type: None,
+            messages: Segments::Empty,
+        };
+        let remark = ByteString::from_static("OFFSET_RESET");
+        pull.call.answer(ResponseCode::PULL_OFFSET_MOVED, Some(remark), &reply);
+    }
+
     fn hold(&self, pull: HeldPull) {
         let wait_ms = if self.config.long_polling {
             pull.request.suspend_timeout_ms.max(0)
@@ -264,7 +280,11 @@ impl PullService {
             i64::try_from(self.config.short_polling_time.as_millis()).unwrap_or(i64::MAX)
         };
         let deadline = self.clock.now_ms().saturating_add(wait_ms);
-        let arrived = |pull: &HeldPull| self.store.max_offset(pull.topic(), pull.queue_id()) > pull.offset();
+        let arrived = |pull: &HeldPull| {
+            let (topic, queue_id) = (pull.topic(), pull.queue_id());
+            self.store.max_offset(topic, queue_id) > pull.offset()
+                || self.offsets.is_reset(&pull.request.consumer_group, topic, queue_id)
+        };
         if let Some(pull) = self.held.hold(pull, deadline, arrived) {
             self.read_and_answer(pull, false);
         }

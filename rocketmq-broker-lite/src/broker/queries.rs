@@ -128,11 +128,7 @@ impl QueryService {
 
     pub(super) fn update_consumer_offset(&self, request: &UpdateConsumerOffset) -> Result<Done, Refusal> {
         let UpdateConsumerOffset { consumer_group: group, topic, queue_id, commit_offset } = request;
-        let looked = self.groups.find(group).ok_or_else(|| Refusal::no_group(group))?;
-        if looked.created {
-            let groups = Arc::clone(&self.groups);
-            self.tasks.save("subscriptionGroup.json", async move { groups.save().await });
-        }
+        self.groups.obtain(group, &self.tasks)?;
         if self.topics.get(topic).is_none() {
             return Err(Refusal::no_topic(topic, "commit an offset of"));
         }

@@ -2,23 +2,27 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use rocketmq_protocol::body::TopicConfig;
+use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
     MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, StoredMessageRef, SysFlag,
     UniqueKeyGenerator,
     batch::{self, BatchEntry},
     property,
 };
-use rocketmq_protocol::name::{DLQ_PREFIX, NOT_SENDABLE, RETRY_PREFIX, validate_topic};
+use rocketmq_protocol::name::{DLQ_PREFIX, NOT_SENDABLE, RETRY_PREFIX, dlq_topic, validate_topic};
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{SendBatchMessage, SendMessage, SendReply};
 use rocketmq_protocol::transport::{Call, Clock};
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, ResponseCode};
 use tracing::{error, info};
 
+use super::deferral::{Deferral, TIMER_PROPERTIES};
+use super::groups::Groups;
+use super::queue_locks::QueueLocks;
 use super::refusal::Refusal;
 use super::registration::Registration;
 use super::tasks::Tasks;
@@ -31,18 +35,34 @@ const MAX_PROPERTIES: usize = 32_767;
 
 /// Serves sends.
 pub(super) struct SendService {
-    config: Arc<BrokerConfig>,
-    store: Arc<Store>,
-    topics: Arc<Topics>,
-    registration: Arc<Registration>,
-    tasks: Tasks,
-    clock: Clock,
-    /// Advertised address, which records and message ids carry.
-    store_host: SocketAddr,
+    with: SendParts,
     /// Properties that the broker adds to each message.
     added: String,
     region: ByteString,
     unique_keys: UniqueKeyGenerator,
+}
+
+/// What [`SendService`] works with.
+pub(super) struct SendParts {
+    pub(super) config: Arc<BrokerConfig>,
+    pub(super) store: Arc<Store>,
+    pub(super) topics: Arc<Topics>,
+    pub(super) groups: Arc<Groups>,
+    pub(super) locks: Arc<QueueLocks>,
+    pub(super) deferral: Arc<Deferral>,
+    pub(super) registration: Arc<Registration>,
+    pub(super) tasks: Tasks,
+    pub(super) clock: Clock,
+    /// Advertised address, which records and message ids carry.
+    pub(super) store_host: SocketAddr,
+}
+
+impl Deref for SendService {
+    type Target = SendParts;
+
+    fn deref(&self) -> &SendParts {
+        &self.with
+    }
 }
 
 thread_local! {
@@ -63,15 +83,8 @@ const MAX_ID: usize = 56 + 1;
 const KEPT_ROOM: usize = 256 * 1024;
 
 impl SendService {
-    pub(super) fn new(
-        config: Arc<BrokerConfig>,
-        store: Arc<Store>,
-        topics: Arc<Topics>,
-        registration: Arc<Registration>,
-        tasks: Tasks,
-        clock: Clock,
-        store_host: SocketAddr,
-    ) -> Self {
+    pub(super) fn new(with: SendParts) -> Self {
+        let (config, store_host) = (&with.config, with.store_host);
         let added = Properties::builder()
             .set(property::CLUSTER, &config.cluster_name)
             .set(property::MSG_REGION, &config.region_id)
@@ -81,20 +94,30 @@ impl SendService {
             .unwrap_or_default();
         let region = ByteString::from(&config.region_id);
         let unique_keys = UniqueKeyGenerator::new(store_host.ip(), std::process::id(), rand::random());
-        Self { config, store, topics, registration, tasks, clock, store_host, added, region, unique_keys }
+        Self { with, added, region, unique_keys }
     }
 
     pub(super) fn serve(self: &Arc<Self>, call: Call) {
-        let request = match call.read::<SendMessage>() {
+        let mut request = match call.read::<SendMessage>() {
             Ok(request) => request,
             Err(error) => return Refusal::from(error).answer(&call),
         };
-        if let Err(refusal) = self.check(&call, &request) {
-            return refusal.answer(&call);
+        let given_up = match self.check(&call, &request).and_then(|()| self.give_up(&mut request)) {
+            Ok(given_up) => given_up,
+            Err(refusal) => return refusal.answer(&call),
+        };
+        if let Some(topic) = self.topics.get(&request.topic) {
+            return self.store_in(&topic, call, &request);
         }
-        match self.topics.get(&request.topic) {
-            Some(topic) => self.store_in(&topic, call, &request),
-            None => self.create_and_store(call, request),
+        let SendMessage { topic, default_topic, default_topic_queue_nums, .. } = &request;
+        let settings = if given_up {
+            Some(TopicConfig::new(topic.to_string(), 1, Perm::READ_WRITE))
+        } else {
+            self.topics.derived(topic, default_topic, *default_topic_queue_nums)
+        };
+        match settings {
+            Some(settings) => self.create_and_store(settings, call, request),
+            None => Refusal::no_topic(topic, "send to").answer(&call),
         }
     }
 
@@ -140,13 +163,28 @@ impl SendService {
         Ok(())
     }
 
-    /// Creates the topic where that is allowed, tells the name servers, and stores.
-    fn create_and_store(self: &Arc<Self>, call: Call, request: SendMessage) {
-        let template =
-            self.topics.derived(&request.topic, &request.default_topic, request.default_topic_queue_nums);
-        let Some(topic) = template else {
-            return Refusal::no_topic(&request.topic, "send to").answer(&call);
-        };
+    /// A client that cannot send a message back sends it to the retry topic itself. One that failed too often goes to the dead letters,
+    /// and so does any while the group holds queue locks: ordered consumers retry in place and send only what they give up. Whether it
+    /// was readdressed.
+    ///
+    /// Java: `SendMessageProcessor.java`, `handleRetryAndDLQ`.
+    fn give_up(&self, request: &mut SendMessage) -> Result<bool, Refusal> {
+        let Some(group) = request.topic.strip_prefix(RETRY_PREFIX) else { return Ok(false) };
+        let looked = self.groups.obtain(group, &self.tasks)?;
+        let most = request.max_reconsume_times.unwrap_or(looked.retry_max_times);
+        if request.reconsume_times <= most && !self.locks.any_held(group) {
+            return Ok(false);
+        }
+        let told = request.properties.clone().unwrap_or_default();
+        let properties = Properties::new(told).with(property::DELAY, "0").map_err(malformed)?;
+        request.properties = Some(properties.encoded().clone());
+        request.topic = dlq_topic(group).into();
+        request.queue_id = QueueId::ZERO;
+        Ok(true)
+    }
+
+    /// Creates the topic, tells the name servers, and stores.
+    fn create_and_store(self: &Arc<Self>, topic: TopicConfig, call: Call, request: SendMessage) {
         let service = Arc::clone(self);
         self.tasks.spawn(async move {
             match service.topics.create(topic).await {
@@ -214,6 +252,8 @@ impl SendService {
         };
         let told = request.properties.clone().unwrap_or_default();
         let told_properties = PropertiesRef::from(&*told);
+        let mut place = (&*request.topic, queue_id);
+        let deferred;
         let traits = Traits::of(told_properties)?;
         if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE {
             return Err(Refusal::illegal("transactions are not supported by this broker".to_owned()));
@@ -221,7 +261,10 @@ impl SendService {
         let unique_key = if is_batch(call, request) {
             for entry in batch::entries(&request.body) {
                 let BatchEntry { flag, body, properties } = entry.map_err(malformed)?;
-                Traits::of(properties)?;
+                let of_entry = Traits::of(properties)?;
+                if of_entry.delayed || of_entry.timed {
+                    return Err(Refusal::illegal("messages of a batch cannot be delayed".to_owned()));
+                }
                 let text = properties.to_text();
                 NewMessage { flag, body, properties: &[&text], ..message }
                     .encode(records)
@@ -230,11 +273,22 @@ impl SendService {
             None
         } else {
             let (properties, key) = self.complete(&told, told_properties, &traits)?;
-            let properties = [properties.as_deref().unwrap_or(&told), &self.added];
-            NewMessage { properties: &properties, ..message }.encode(records).map_err(malformed)?;
+            let mut properties = properties.as_deref().unwrap_or(&told);
+            if traits.delayed {
+                deferred = self.deferral.of(&request.topic, queue_id, PropertiesRef::from(properties))?;
+                if let Some(deferred) = &deferred {
+                    place = (deferred.topic, deferred.queue_id);
+                    properties = deferred.properties.encoded();
+                }
+            }
+            let (topic, queue_id) = place;
+            let properties = [properties, &self.added];
+            NewMessage { topic, queue_id, properties: &properties, ..message }
+                .encode(records)
+                .map_err(malformed)?;
             Some(key)
         };
-        let appended = self.store.append(&request.topic, queue_id, records).map_err(not_appended)?;
+        let appended = self.store.append(place.0, place.1, records).map_err(not_appended)?;
         let reply = SendReply {
             message_id: self.message_ids(records, &appended),
             queue_id,
@@ -325,6 +379,10 @@ struct Traits<'a> {
     wait: bool,
     /// Has properties that only the broker may set.
     reserved: bool,
+    /// Asks for a delay level.
+    delayed: bool,
+    /// Asks for a time.
+    timed: bool,
 }
 
 const RESERVED: [&str; 5] =
@@ -332,7 +390,7 @@ const RESERVED: [&str; 5] =
 
 impl<'a> Traits<'a> {
     fn of(properties: PropertiesRef<'a>) -> Result<Self, Refusal> {
-        let mut traits = Self { unique_key: None, wait: true, reserved: false };
+        let mut traits = Self { unique_key: None, wait: true, reserved: false, delayed: false, timed: false };
         for (name, value) in properties.iter() {
             match name {
                 property::UNIQ_KEY => traits.unique_key = Some(value),
@@ -340,13 +398,8 @@ impl<'a> Traits<'a> {
                 property::CLUSTER | property::MSG_REGION | property::TRACE_ON | property::POP_CK => {
                     traits.reserved = true;
                 }
-                // Delivered at once they would be a broken promise.
-                property::DELAY if value.parse().is_ok_and(|level: i32| level > 0) => {
-                    return Err(unsupported(name, value, "delayed messages"));
-                }
-                property::TIMER_DELAY_SEC | property::TIMER_DELAY_MS | property::TIMER_DELIVER_MS => {
-                    return Err(unsupported(name, value, "timer messages"));
-                }
+                property::DELAY => traits.delayed = value.parse().is_ok_and(|level: i32| level > 0),
+                name if TIMER_PROPERTIES.contains(&name) => traits.timed = true,
                 property::TRAN_MSG if value.eq_ignore_ascii_case("true") => {
                     return Err(unsupported(name, value, "transactions"));
                 }
@@ -356,6 +409,10 @@ impl<'a> Traits<'a> {
                 _ => {}
             }
         }
+        if traits.timed && !traits.delayed {
+            // Delivered at once they would be a broken promise.
+            return Err(Refusal::illegal("timer messages are not supported by this broker".to_owned()));
+        }
         Ok(traits)
     }
 }
@@ -364,11 +421,11 @@ fn unsupported(name: &str, value: &str, what: &str) -> Refusal {
     Refusal::illegal(format!("property {name}={value}: {what} are not supported by this broker"))
 }
 
-fn malformed(error: MessageError) -> Refusal {
+pub(super) fn malformed(error: MessageError) -> Refusal {
     Refusal::illegal(error.to_string())
 }
 
-fn not_appended(error: AppendError) -> Refusal {
+pub(super) fn not_appended(error: AppendError) -> Refusal {
     let code = match error {
         AppendError::TooLarge { .. } | AppendError::Malformed { .. } => ResponseCode::MESSAGE_ILLEGAL,
         AppendError::Topic { .. } | AppendError::QueueId { .. } | AppendError::BatchQueue { .. } => {

@@ -161,6 +161,20 @@ pub enum AppendError {
     Closed,
 }
 
+impl AppendError {
+    /// Whether the same records will never be taken, however things change.
+    pub fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. }
+                | Self::Malformed { .. }
+                | Self::Topic { .. }
+                | Self::QueueId { .. }
+                | Self::BatchQueue { .. }
+        )
+    }
+}
+
 impl From<StoreError> for AppendError {
     fn from(error: StoreError) -> Self {
         match error {

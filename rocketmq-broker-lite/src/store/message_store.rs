@@ -28,7 +28,7 @@ use super::log_flusher::LogFlusher;
 use super::options::{FlushMode, StoreOptions};
 use super::queue_files::QueueFiles;
 use super::queue_table::QueueTable;
-use super::read::{self, Filter, ReadLimits, ReadOutcome, TimeBoundary};
+use super::read::{self, Filter, QueueEntry, ReadLimits, ReadOutcome, TimeBoundary};
 use super::recovery::Recovery;
 use super::wake::Wake;
 
@@ -203,6 +203,23 @@ impl Store {
         match self.shared.batch_queues.find(topic, queue_id) {
             Some(queue) => read::read_batches(queue, &self.shared.log, offset.get(), limits, filter),
             None => Ok(ReadOutcome::no_queue()),
+        }
+    }
+
+    /// The first `max` messages of a queue from `offset` on, or from its first one, without reading their records.
+    ///
+    /// # Errors
+    /// When a consume queue file cannot be read.
+    pub fn entries(
+        &self,
+        topic: &str,
+        queue_id: QueueId,
+        offset: QueueOffset,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, StoreError> {
+        match self.shared.queues.find(topic, queue_id) {
+            Some(queue) => read::entries(&queue, self.shared.queues.files(), offset.get(), max),
+            None => Ok(Vec::new()),
         }
     }
 

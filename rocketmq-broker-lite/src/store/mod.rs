@@ -40,4 +40,4 @@ pub use index::{KeyMatches, KeyQuery};
 pub use index_key::IndexKey;
 pub use message_store::{Appended, QueueRange, Store};
 pub use options::{Clock, FlushMode, StoreOptions};
-pub use read::{ReadLimits, ReadOutcome, ReadStatus, TimeBoundary};
+pub use read::{QueueEntry, ReadLimits, ReadOutcome, ReadStatus, TimeBoundary};

@@ -72,6 +72,19 @@ pub struct ReadOutcome {
     pub log_bytes_behind: i64,
 }
 
+/// What a queue says of one of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// Its place in the queue.
+    pub offset: QueueOffset,
+    /// Where its record starts: [`super::Store::message_at`].
+    pub position: LogPosition,
+    /// Bytes of the record.
+    pub size: i32,
+    /// What tag filters look at; in the delay topic, the due time in ms.
+    pub tag_hash: TagHash,
+}
+
 /// Which of the messages around a time [`super::Store::offset_by_time`] returns. Java: `common/BoundaryType.java`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeBoundary {
@@ -248,6 +261,34 @@ pub(super) fn read(
     outcome.next_offset = QueueOffset::new(at);
     outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
+}
+
+/// See [`super::Store::entries`].
+pub(super) fn entries(
+    queue: &ConsumeQueue,
+    files: &QueueFiles,
+    offset: i64,
+    max: usize,
+) -> Result<Vec<QueueEntry>, StoreError> {
+    let (mut at, end) = (offset.max(queue.min()), queue.max());
+    let mut found = Vec::new();
+    let mut units = [0; CHUNK * UNIT_SIZE];
+    while at < end && found.len() < max {
+        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK).min(max - found.len());
+        let read = queue.read(at, units.get_mut(..wanted * UNIT_SIZE).unwrap_or_default(), files)?;
+        if read == 0 {
+            at = files.file_start(at) + files.units_per_file();
+        }
+        for unit in units.chunks_exact(UNIT_SIZE).take(read) {
+            if let Some(Unit { position, size, tag_hash }) =
+                Unit::decode(unit).filter(|unit| !unit.is_blank())
+            {
+                found.push(QueueEntry { offset: QueueOffset::new(at), position, size, tag_hash });
+            }
+            at += 1;
+        }
+    }
+    Ok(found)
 }
 
 /// As [`read`], where each record stands for several messages: it comes whole, whichever of them `offset` is.

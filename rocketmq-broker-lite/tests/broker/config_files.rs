@@ -42,7 +42,7 @@ async fn javas_files_are_written_back_with_all_that_was_in_them() {
     fs::write(store.join("config/topics.json"), topics.to_string()).unwrap();
     let groups = read(store, "subscriptionGroup.json");
     let offsets = read(store, "consumerOffset.json");
-    let others = ["delayOffset.json", "consumerOrderInfo.json", "timercheck"];
+    let others = ["consumerOrderInfo.json", "timercheck"];
     let before = others.map(|name| fs::read(store.join("config").join(name)).unwrap());
 
     let cluster = Standalone::builder().store(store).start().await.unwrap();

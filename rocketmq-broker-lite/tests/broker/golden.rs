@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
-use rocketmq_broker_lite::{BrokerConfig, Standalone};
+use rocketmq_broker_lite::{BrokerConfig, Clock, Standalone};
 use rocketmq_protocol::QueueId;
-use rocketmq_protocol::message::StoredMessages;
+use rocketmq_protocol::message::{StoredMessage, StoredMessages};
 use rocketmq_protocol::requests::{QueryConsumerOffset, QueryMessage};
 use rocketmq_protocol::transport::{Connection, RequestError};
 use rocketmq_protocol::{QueueOffset, ResponseCode};
@@ -54,6 +54,8 @@ async fn check_group_offsets(connection: &Connection, offsets: &BTreeMap<String,
 }
 
 async fn check_key_queries(connection: &Connection, queries: &BTreeMap<String, Vec<i64>>) {
+    // Messages that waited in the folder are delivered while this looks; those are newer.
+    let now = Clock::system().now_ms();
     for (query, positions) in queries {
         let (topic, key) = query.split_once('#').unwrap();
         let request = QueryMessage {
@@ -61,7 +63,7 @@ async fn check_key_queries(connection: &Connection, queries: &BTreeMap<String, V
             key: key.into(),
             max_messages: 64,
             begin_timestamp: 0,
-            end_timestamp: i64::MAX,
+            end_timestamp: now - 60_000,
             index_type: None,
             unique_key_query: Some(false),
         };
@@ -76,22 +78,67 @@ async fn check_key_queries(connection: &Connection, queries: &BTreeMap<String, V
     }
 }
 
+/// The file sizes that the folders were written with.
+fn golden_config() -> BrokerConfig {
+    let mut config = BrokerConfig::default();
+    for (key, value) in [
+        ("mappedFileSizeCommitLog", "131072"),
+        ("mappedFileSizeConsumeQueue", "1000"),
+        ("mapperFileSizeBatchConsumeQueue", "4600"),
+        ("maxHashSlotNum", "100"),
+        ("maxIndexNum", "200"),
+    ] {
+        config.set(key, value).unwrap();
+    }
+    config
+}
+
+#[tokio::test]
+async fn messages_that_wait_in_a_java_store_are_delivered_once() {
+    let dir = tempfile::tempdir().unwrap();
+    unpack("clean", dir.path());
+    let store = dir.path().join("clean");
+    let delivered =
+        |cluster: &Standalone| cluster.broker().store().max_offset("DelayTopic", QueueId::ZERO).get();
+    let mut before = None;
+    for _ in 0..2 {
+        let builder = Standalone::builder().config(golden_config()).store(&store);
+        let cluster = builder.start().await.unwrap();
+        // Six that Java delivered; one of the levels 16 and 17 each and two of 18 waited.
+        let all = async {
+            while delivered(&cluster) < 10 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(LONG, all).await.unwrap();
+        let entries =
+            cluster.broker().store().entries("DelayTopic", QueueId::ZERO, QueueOffset::new(6), 4).unwrap();
+        let mut levels: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                let mut record = cluster.broker().store().message_at(entry.position).unwrap();
+                let message = StoredMessage::decode(&mut record).unwrap().unwrap();
+                message.properties.get("DELAY").unwrap().to_owned()
+            })
+            .collect();
+        levels.sort();
+        assert_eq!(levels, ["16", "17", "18", "18"]);
+        cluster.shutdown().await.unwrap();
+        let told = std::fs::read(store.join("config/delayOffset.json")).unwrap();
+        let told: serde_json::Value = rocketmq_protocol::json::from_slice(&told).unwrap();
+        let table = told["offsetTable"].clone();
+        assert_eq!((&table["16"], &table["17"], &table["18"]), (&1.into(), &1.into(), &2.into()));
+        assert_eq!(before.replace(table.clone()).unwrap_or(table.clone()), table);
+    }
+}
+
 #[tokio::test]
 async fn a_broker_on_a_java_store_serves_javas_group_offsets_and_keys() {
     let expected: BTreeMap<String, Expected> = serde_json::from_reader(golden("expected.json")).unwrap();
     for (name, expected) in expected {
         let dir = tempfile::tempdir().unwrap();
         unpack(&name, dir.path());
-        let mut config = BrokerConfig::default();
-        for (key, value) in [
-            ("mappedFileSizeCommitLog", "131072"),
-            ("mappedFileSizeConsumeQueue", "1000"),
-            ("mapperFileSizeBatchConsumeQueue", "4600"),
-            ("maxHashSlotNum", "100"),
-            ("maxIndexNum", "200"),
-        ] {
-            config.set(key, value).unwrap();
-        }
+        let config = golden_config();
         for _ in 0..2 {
             let builder = Standalone::builder().config(config.clone()).store(dir.path().join(&name));
             let cluster = builder.start().await.unwrap();

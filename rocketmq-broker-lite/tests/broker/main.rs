@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
 
 mod config_files;
+mod delay;
 mod disk;
 mod golden;
+mod groups;
 mod kill;
 mod program;
 mod query;

@@ -138,6 +138,11 @@ impl Connection {
         self.shared.closed.is_cancelled()
     }
 
+    /// How often something has arrived: a peer for which this does not grow says nothing.
+    pub fn reads(&self) -> u64 {
+        self.shared.reads.load(Ordering::Relaxed)
+    }
+
     /// Waits until the connection is gone.
     pub async fn closed(&self) {
         self.shared.closed.cancelled().await;
