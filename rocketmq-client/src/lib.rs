@@ -36,8 +36,9 @@ pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use consumer::{
     Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeEvent, ConsumeFrom,
-    ConsumeInterceptor, ConsumeResult, Filter, HandlerError, MessageListener, PullConsumer,
-    PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer, PushConsumerBuilder,
+    ConsumeInterceptor, ConsumeResult, Deliveries, Delivery, Filter, HandlerError, MessageListener, PullConsumer,
+    PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer, PushConsumerBuilder, StreamConsumer,
+    StreamConsumerBuilder,
 };
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};

@@ -1,13 +1,17 @@
 //! [`Members`]: the producers and consumers of a client, as brokers get to know them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rocketmq_protocol::body::{ConsumerData, HeartbeatData, ProducerData};
+use rocketmq_protocol::QueueOffset;
+use rocketmq_protocol::body::{
+    ConsumerData, ConsumerRunningInfo, HeartbeatData, MessageQueue, ProducerData, QueueTable,
+};
+use rocketmq_protocol::transport::Call;
 use tokio::sync::{Notify, mpsc};
 
-use crate::Error;
 use crate::producer::TransactionCheck;
+use crate::{Error, ReceivedMessage};
 
 /// What a group is to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,23 @@ pub(crate) struct ProducerRegistration {
     pub(crate) checks: Option<mpsc::Sender<TransactionCheck>>,
 }
 
+/// What brokers ask of a consumer, mostly for an administrator. It is called on the task of a connection: it must neither
+/// block nor take long.
+pub(crate) trait ConsumerService: Send + Sync {
+    /// The group's offsets have been set anew: go on there.
+    fn reset(&self, offsets: BTreeMap<MessageQueue, QueueOffset>);
+
+    /// The next offset of each queue of `topic`.
+    fn progress(&self, topic: &str) -> QueueTable<QueueOffset>;
+
+    /// What it is doing.
+    fn running_info(&self) -> ConsumerRunningInfo;
+
+    /// Has `message` handled, whatever the offsets say, and then answers `call` with what came of it; refuses it
+    /// when there is no handler.
+    fn consume_directly(&self, message: ReceivedMessage, call: Call);
+}
+
 /// The groups that a client is in.
 #[derive(Default)]
 pub(crate) struct Members {
@@ -43,6 +64,8 @@ pub(crate) struct Members {
 struct Groups {
     producers: BTreeMap<String, ProducerRegistration>,
     consumers: BTreeMap<String, ConsumerRegistration>,
+    /// What answers for a consumer. The consumer owns it.
+    services: BTreeMap<String, Weak<dyn ConsumerService>>,
 }
 
 impl Members {
@@ -71,19 +94,32 @@ impl Members {
         let mut groups = self.groups();
         match role {
             Role::Producer => groups.producers.remove(group).is_some(),
-            Role::Consumer => groups.consumers.remove(group).is_some(),
+            Role::Consumer => {
+                groups.services.remove(group);
+                groups.consumers.remove(group).is_some()
+            }
         }
     }
 
     /// Removes every group.
     pub(crate) fn take_all(&self) -> Vec<(Role, String)> {
-        let Groups { producers, consumers } = std::mem::take(&mut *self.groups());
+        let Groups { producers, consumers, .. } = std::mem::take(&mut *self.groups());
         let consumers = consumers.into_keys().map(|group| (Role::Consumer, group));
         producers.into_keys().map(|group| (Role::Producer, group)).chain(consumers).collect()
     }
 
     pub(crate) fn has_consumers(&self) -> bool {
         !self.groups().consumers.is_empty()
+    }
+
+    /// From now on `service` answers for the consumer of `group`.
+    pub(crate) fn serve(&self, group: &str, service: Weak<dyn ConsumerService>) {
+        self.groups().services.insert(group.to_owned(), service);
+    }
+
+    /// What answers for the consumer of `group`, if there is one.
+    pub(crate) fn service(&self, group: &str) -> Option<Arc<dyn ConsumerService>> {
+        self.groups().services.get(group).and_then(Weak::upgrade)
     }
 
     /// Wakes the consumer of `group`, if there is one.

@@ -1,4 +1,4 @@
-//! Offsets of queues and of groups, asked of their brokers. "No offset" is `None`; "could not ask" is an error.
+//! Queues, their offsets and those of groups, asked of their brokers. "No offset" is `None`; "could not ask" is an error.
 
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::requests::{
@@ -11,6 +11,18 @@ use crate::route_table::BrokerChoice;
 use crate::{Client, Error};
 
 impl Client {
+    /// The queues of a topic that can be read, sorted, as the name servers know them.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`], [`Error::NoQueue`] for a topic that cannot be read, or no name server that answers.
+    pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
+        let queues = self.subscribe_queues(topic, self.request_deadline()).await?;
+        if queues.is_empty() {
+            return Err(Error::NoQueue { topic: topic.to_owned(), wanted: "read" });
+        }
+        Ok(queues)
+    }
+
     /// The offset behind the last message.
     pub(crate) async fn max_offset(
         &self,

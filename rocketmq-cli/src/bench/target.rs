@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rocketmq_client::{Client, Error, Perm, PullConsumer, TopicConfig};
+use rocketmq_client::{Client, Error, Perm, TopicConfig};
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 
 use crate::Failure;
@@ -62,11 +62,9 @@ impl Target {
     }
 
     async fn create_now(&self, client: &Client, creation: &Creation) -> Result<usize, Error> {
-        let group = format!("rmq-bench-{:08x}", rand::random::<u32>());
-        let looker = PullConsumer::builder(group).client(client).start().await?;
-        let found = match looker.queues(&self.topic).await {
+        let found = match client.queues(&self.topic).await {
             Err(Error::TopicNotFound { .. }) if creation.auto_create => {
-                looker.queues(AUTO_CREATE_TOPIC).await
+                client.queues(AUTO_CREATE_TOPIC).await
             }
             Err(Error::TopicNotFound { .. }) => {
                 let config = TopicConfig::new(&self.topic, creation.queues.into(), Perm::READ_WRITE);
@@ -74,11 +72,10 @@ impl Target {
                     Some(cluster) => client.create_topic_in(cluster, &config).await?,
                     None => client.create_topic(&config).await?,
                 }
-                looker.queues(&self.topic).await
+                client.queues(&self.topic).await
             }
             found => found,
         };
-        looker.shutdown().await;
         found.map(|queues| queues.len())
     }
 }

@@ -1,10 +1,10 @@
 //! [`AssignedQueue`]: a queue while it belongs to this consumer, and its progress.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rocketmq_protocol::QueueOffset;
-use rocketmq_protocol::body::{MessageQueue, SubscriptionData};
+use rocketmq_protocol::body::{MessageQueue, ProcessQueueInfo, SubscriptionData};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::flow_control::FlowControl;
+use super::member::now_ms;
 use super::offset_store::OffsetStore;
 use super::process_queue::ProcessQueue;
 use crate::Error;
@@ -34,6 +35,9 @@ pub(super) struct AssignedQueue {
     gone: AtomicBool,
     /// What the broker has acknowledged. Held while it is told, so that no older offset overtakes a newer one.
     committed: tokio::sync::Mutex<Option<QueueOffset>>,
+    /// When it was last pulled from and last had a message handled, in milliseconds since 1970.
+    pulled_at: AtomicI64,
+    handled_at: AtomicI64,
 }
 
 impl AssignedQueue {
@@ -48,6 +52,8 @@ impl AssignedQueue {
             leaving: CancellationToken::new(),
             gone: AtomicBool::new(false),
             committed: tokio::sync::Mutex::default(),
+            pulled_at: AtomicI64::new(0),
+            handled_at: AtomicI64::new(0),
         }
     }
 
@@ -68,6 +74,34 @@ impl AssignedQueue {
         unfinished.committable().filter(|_| unfinished.is_idle())
     }
 
+    /// Behind everything that is finished; `None` until the broker has answered.
+    pub(super) fn committable(&self) -> Option<QueueOffset> {
+        self.unfinished().committable()
+    }
+
+    /// A pull begins.
+    pub(super) fn pulling(&self) {
+        self.pulled_at.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Its state, for administrators.
+    pub(super) fn info(&self) -> ProcessQueueInfo {
+        let unfinished = self.unfinished();
+        let held = unfinished.held();
+        let (first, last) = unfinished.bounds().unwrap_or_default();
+        ProcessQueueInfo {
+            cached_msg_count: i32::try_from(held.messages).unwrap_or(i32::MAX),
+            cached_msg_max_offset: last,
+            cached_msg_min_offset: first,
+            cached_msg_size_in_mib: i32::try_from(held.bytes >> 20).unwrap_or(i32::MAX),
+            commit_offset: unfinished.committable().unwrap_or_else(|| unfinished.next()),
+            dropped: self.is_leaving(),
+            last_consume_timestamp: self.handled_at.load(Ordering::Relaxed),
+            last_pull_timestamp: self.pulled_at.load(Ordering::Relaxed),
+            ..ProcessQueueInfo::default()
+        }
+    }
+
     /// Takes what the broker answered, see [`ProcessQueue::put`].
     pub(super) fn put<M>(
         &self,
@@ -84,6 +118,7 @@ impl AssignedQueue {
 
     /// Messages were handled, or stored elsewhere for another try.
     pub(super) fn finish(&self, offsets: impl IntoIterator<Item = QueueOffset>) {
+        self.handled_at.store(now_ms(), Ordering::Relaxed);
         let freed = self.unfinished().finish(offsets);
         if freed.messages > 0 {
             self.flow.freed(freed);
@@ -155,9 +190,16 @@ impl AssignedQueue {
         self.forget();
     }
 
-    /// Gives the queue up because the broker does not have the offset to read from, and makes `offset` the group's.
-    pub(super) async fn repair(&self, store: &OffsetStore, offset: QueueOffset) -> Result<(), Error> {
+    /// Gives the queue up to go on at `offset`: lets handlers finish until `patience` ends, and makes it the group's offset,
+    /// whatever they have finished.
+    pub(super) async fn go_on_at(
+        &self,
+        store: &OffsetStore,
+        offset: QueueOffset,
+        patience: Instant,
+    ) -> Result<(), Error> {
         self.leave();
+        tokio::time::timeout_at(patience, self.handling.wait()).await.ok(); // late results do not count
         let mut committed = self.committed.lock().await;
         self.forget();
         self.tell(store, &mut committed, Some(offset)).await

@@ -12,7 +12,7 @@ use rocketmq_protocol::body::{
 use rocketmq_protocol::message::{Properties, PropertiesBuilder, StoredMessage, SysFlag};
 use rocketmq_protocol::request::{Request, Segments};
 use rocketmq_protocol::requests::*;
-use rocketmq_protocol::transport::{Call, Connection, Server, ServerOptions, Service};
+use rocketmq_protocol::transport::{Call, Connection, RequestError, Server, ServerOptions, Service};
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, RequestCode, ResponseCode};
 use tokio::sync::Notify;
 
@@ -127,6 +127,12 @@ impl FakeCluster {
         let connection = self.see().connection.clone().unwrap();
         let request = NotifyConsumerIdsChanged { consumer_group: group.into() };
         connection.send_oneway(&request, Duration::from_secs(10)).await.unwrap();
+    }
+
+    /// Asks the client whose heartbeat came last.
+    pub(super) async fn ask<R: Request>(&self, request: &R) -> Result<R::Reply, RequestError> {
+        let connection = self.see().connection.clone().unwrap();
+        connection.call(request, Duration::from_secs(10)).await
     }
 
     pub(super) fn see(&self) -> MutexGuard<'_, Seen> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rocketmq_protocol::message::property;
 use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
 use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::assigned_queue::AssignedQueue;
@@ -55,18 +56,14 @@ impl Fetch {
     /// Reads until the queue is given up or the consumer stops.
     pub(super) async fn run(self) {
         let Self { pipeline, queue, .. } = &self;
-        let repaired = tokio::select! {
+        let elsewhere = tokio::select! {
             () = pipeline.stop.cancelled() => return,
             () = queue.left() => return,
-            repaired = self.read() => repaired,
+            elsewhere = self.read() => elsewhere,
         };
-        // From here on handlers that are late can no longer commit what they did.
-        warn!(queue = %queue.id, from = %queue.next(), to = %repaired, "offset moved: the broker does not have it");
-        if let Err(error) = queue.repair(&pipeline.store, repaired).await {
-            warn!(queue = %queue.id, %error, "moved offset not committed");
-            tokio::time::sleep(AFTER_FAILURE).await;
-        }
-        pipeline.rebalance.notify_one();
+        warn!(queue = %queue.id, from = %queue.next(), to = %elsewhere, "offset moved: the broker does not have it");
+        // Handlers that are late can no longer commit what they did.
+        pipeline.steering.go_on_at(queue, elsewhere, Duration::ZERO);
     }
 
     /// Reads on and on. Returns the offset to begin anew with when the broker does not have the one to read on from.
@@ -77,12 +74,14 @@ impl Fetch {
         let start = self.start().await;
         debug!(queue = %self.queue.id, offset = %start, "queue taken");
         self.queue.begin(start);
+        self.pipeline.steering.arrived(&self.queue, start);
         let source = Source::new(&self.pipeline, &self.queue);
         let mut broker_id = MASTER;
         let mut failing = false;
         loop {
             self.queue.room().await;
-            let before = self.queue.next();
+            let (before, begun) = (self.queue.next(), Instant::now());
+            self.queue.pulling();
             let answer = source.pull(&self.pipeline, &self.queue, broker_id).await;
             let taken = match answer {
                 // A replica that lags behind must not move the group.
@@ -93,7 +92,7 @@ impl Fetch {
                 Ok((ResponseCode::PULL_OFFSET_MOVED, reply)) => return reply.next_begin_offset,
                 Ok((code, reply)) => {
                     broker_id = reply.suggested_broker_id;
-                    self.take(&source, reply).map(|()| code)
+                    self.take(&source, reply, begun.elapsed()).map(|()| code)
                 }
                 Err(error) => Err(error),
             };
@@ -157,6 +156,9 @@ impl Fetch {
 
     async fn try_start(&self) -> Result<QueueOffset, Error> {
         let Self { pipeline, queue, kind, .. } = self;
+        if let Some((wanted, _)) = pipeline.steering.target(&queue.id) {
+            return Ok(wanted);
+        }
         if let Some(stored) = pipeline.store.stored(&queue.id).await? {
             return Ok(stored);
         }
@@ -170,7 +172,7 @@ impl Fetch {
 
     /// Hands the messages of an answer to the workers. What follows a message that cannot be read is left for the next
     /// pull, and so is that message.
-    fn take(&self, source: &Source, reply: PullReply) -> Result<(), Error> {
+    fn take(&self, source: &Source, reply: PullReply, took: Duration) -> Result<(), Error> {
         let Self { pipeline, queue, .. } = self;
         let mut next = queue.next();
         let mut failure = None;
@@ -196,6 +198,7 @@ impl Fetch {
         }
         let mut ready = Vec::with_capacity(wanted.len());
         queue.put(wanted, next, |message| ready.push(message));
+        pipeline.consumption.pulled(&queue.id.topic, ready.len(), took);
         let mut deliveries = Vec::with_capacity(ready.len().div_ceil(pipeline.settings.batch));
         while !ready.is_empty() {
             let batch: Arc<[_]> = ready.drain(..pipeline.settings.batch.min(ready.len())).collect();

@@ -19,13 +19,17 @@ use tracing::{debug, info};
 
 use super::allocate::{AllocateStrategy, Averagely};
 use super::assignment::Assignment;
+use super::consumption::Consumption;
 use super::dispatch::Dispatcher;
 use super::filter::Filter;
 use super::flow_control::{FlowControl, Limits};
+use super::handler::MessageListener;
 use super::offset_store::{Occasion, OffsetStore, commit_all};
 use super::pipeline::{Pipeline, Settings};
 use super::rebalance::Rebalance;
+use super::service::MemberService;
 use super::start_offset::ConsumeFrom;
+use super::steering::Steering;
 use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
 use crate::membership::Membership;
@@ -40,13 +44,15 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Member {
     pub(super) pipeline: Arc<Pipeline>,
     assignment: Arc<Assignment>,
+    /// The client asks it as long as it is here.
+    _service: Arc<MemberService>,
     membership: Membership,
     /// Gets its last records sent when the handlers are done.
     pub(super) tracer: Option<Tracer>,
     /// It ends with the consumer.
     owns_client: bool,
     /// Ends every task where it waits, handlers included.
-    kill: CancellationToken,
+    pub(super) kill: CancellationToken,
     _killer: DropGuard,
 }
 
@@ -61,6 +67,10 @@ pub(super) struct Setup {
     pub(super) max_reconsume_times: Option<u16>,
     pub(super) strategy: Box<dyn AllocateStrategy>,
     pub(super) limits: Limits,
+    /// What is given the messages that an administrator sends.
+    pub(super) listener: Option<Arc<dyn MessageListener>>,
+    /// Messages that are handled at the same time, for administrators to know.
+    pub(super) concurrency: usize,
 }
 
 /// The builder methods of all consumers that have a [`Setup`], on a builder that calls it `setup`.
@@ -135,6 +145,8 @@ impl Setup {
             max_reconsume_times: None,
             strategy: Box::new(Averagely),
             limits: Limits::default(),
+            listener: None,
+            concurrency: 1,
         }
     }
 
@@ -162,23 +174,44 @@ impl Setup {
             group,
             flow: Arc::new(FlowControl::new(self.limits)),
             dispatcher: Dispatcher::new(),
+            steering: Steering::default(),
+            consumption: Consumption::default(),
             settings: Settings {
                 batch: self.batch_size,
                 pull: i32::try_from(self.pull_batch_size).unwrap_or(i32::MAX),
                 from: self.from,
                 max_reconsume_times: self.max_reconsume_times.map(i32::from),
+                concurrency: self.concurrency,
             },
             rebalance,
             tasks: TaskTracker::new(),
             stop: kill.child_token(),
         });
         let assignment = Arc::new(Assignment::default());
+        let service = Arc::new(MemberService {
+            pipeline: Arc::clone(&pipeline),
+            assignment: Arc::clone(&assignment),
+            subscriptions: subscriptions.values().cloned().collect(),
+            listener: self.listener,
+            started: SystemTime::now(),
+            kill: kill.clone(),
+        });
+        pipeline.client.core().members.serve(&pipeline.group, Arc::downgrade(&service) as _);
         info!(group = %pipeline.group, client_id = pipeline.client.id(), brokers, "consumer started");
         pipeline.tasks.spawn(commit_now_and_then(Arc::clone(&pipeline), Arc::clone(&assignment)));
         let rebalance =
             Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
-        Ok(Member { pipeline, assignment, membership, tracer: None, owns_client, kill, _killer: killer })
+        Ok(Member {
+            pipeline,
+            assignment,
+            _service: service,
+            membership,
+            tracer: None,
+            owns_client,
+            kill,
+            _killer: killer,
+        })
     }
 
     /// What to subscribe to, the group's retry topic included.
@@ -222,15 +255,20 @@ impl Member {
         self.pipeline.tasks.spawn(async move { kill.run_until_cancelled(work).await.unwrap_or_default() });
     }
 
+    /// Stops reading and handing out messages: the first step of a shutdown.
+    pub(super) fn stop(&self) {
+        self.pipeline.stop.cancel();
+        self.pipeline.dispatcher.close();
+        self.pipeline.tasks.close();
+    }
+
     /// Stops reading, waits up to `grace` for what has messages in hand, commits, and leaves the group.
     ///
     /// # Errors
     /// [`Error::Timeout`] when that took longer, or why a commit failed. It is stopped in any case.
     pub(super) async fn shutdown(self, grace: Duration) -> Result<(), Error> {
+        self.stop();
         let pipeline = &self.pipeline;
-        pipeline.stop.cancel();
-        pipeline.dispatcher.close();
-        pipeline.tasks.close();
         let drained = tokio::time::timeout(grace, pipeline.tasks.wait()).await;
         self.kill.cancel();
         if drained.is_err() {
@@ -322,7 +360,7 @@ pub(super) fn invalid(name: &'static str, reason: impl Into<String>) -> Error {
     Error::InvalidArgument { name, reason: reason.into() }
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,6 +3,7 @@
 mod allocate;
 mod assigned_queue;
 mod assignment;
+mod consumption;
 mod dispatch;
 #[cfg(test)]
 mod fake_cluster;
@@ -22,7 +23,14 @@ mod push;
 #[cfg(test)]
 mod push_tests;
 mod rebalance;
+mod service;
+#[cfg(test)]
+mod service_tests;
 mod start_offset;
+mod steering;
+mod stream;
+#[cfg(test)]
+mod stream_tests;
 mod worker;
 
 pub use allocate::{AllocateStrategy, Averagely, AveragelyByCircle};
@@ -32,3 +40,4 @@ pub use interceptor::{ConsumeEvent, ConsumeInterceptor, ConsumeResult};
 pub use pull::{PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest};
 pub use push::{PushConsumer, PushConsumerBuilder};
 pub use start_offset::ConsumeFrom;
+pub use stream::{Deliveries, Delivery, StreamConsumer, StreamConsumerBuilder};

@@ -10,10 +10,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::consumption::Consumption;
 use super::dispatch::Dispatcher;
 use super::flow_control::FlowControl;
 use super::offset_store::OffsetStore;
 use super::start_offset::ConsumeFrom;
+use super::steering::Steering;
 use crate::deadline::Deadline;
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error, ReceivedMessage};
@@ -28,6 +30,8 @@ pub(super) struct Pipeline {
     pub(super) store: Arc<OffsetStore>,
     pub(super) flow: Arc<FlowControl>,
     pub(super) dispatcher: Dispatcher,
+    pub(super) steering: Steering,
+    pub(super) consumption: Consumption,
     pub(super) settings: Settings,
     /// Wakes the rebalance.
     pub(super) rebalance: Arc<Notify>,
@@ -45,6 +49,8 @@ pub(super) struct Settings {
     pub(super) from: ConsumeFrom,
     /// Failures after which a message becomes a dead letter; the group's setting on the broker when absent.
     pub(super) max_reconsume_times: Option<i32>,
+    /// Messages that are handled at the same time.
+    pub(super) concurrency: usize,
 }
 
 impl Pipeline {

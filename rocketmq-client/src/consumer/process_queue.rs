@@ -123,10 +123,12 @@ impl ProcessQueue {
 
     /// Offsets between the first unfinished and the last message.
     pub(super) fn span(&self) -> i64 {
-        match (self.slots.front(), self.slots.back()) {
-            (Some(first), Some(last)) => last.offset.get().saturating_sub(first.offset.get()),
-            _ => 0,
-        }
+        self.bounds().map_or(0, |(first, last)| last.get().saturating_sub(first.get()))
+    }
+
+    /// Offsets of the first unfinished and of the last message, if there are any.
+    pub(super) fn bounds(&self) -> Option<(QueueOffset, QueueOffset)> {
+        Some((self.slots.front()?.offset, self.slots.back()?.offset))
     }
 }
 

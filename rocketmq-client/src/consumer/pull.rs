@@ -241,13 +241,12 @@ impl PullConsumer {
         }
     }
 
-    /// The queues of a topic that can be read, sorted.
+    /// The queues of a topic that can be read, sorted: [`Client::queues`].
     ///
     /// # Errors
-    /// [`Error::TopicNotFound`], or no name server answers.
+    /// As there.
     pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
-        let client = &self.shared.client;
-        client.subscribe_queues(topic, client.request_deadline()).await
+        self.shared.client.queues(topic).await
     }
 
     /// Pulls messages of one queue.

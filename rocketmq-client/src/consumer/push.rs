@@ -140,7 +140,9 @@ impl PushConsumerBuilder {
         let Some(listener) = self.listener else {
             return Err(invalid("handler", "nothing handles the messages: give a handler or a listener"));
         };
-        let mut member = self.setup.start().await?;
+        let setup =
+            Setup { listener: Some(Arc::clone(&listener)), concurrency: self.concurrency, ..self.setup };
+        let mut member = setup.start().await?;
         let listener = self.hooks.around(listener, &mut member).await?;
         for _ in 0..self.concurrency {
             member.spawn(work(Arc::clone(&member.pipeline), Arc::clone(&listener)));

@@ -81,13 +81,28 @@ impl Rebalance {
                 false => (retry, (retry * 2).min(LONGEST_RETRY)),
             };
             retry = next_retry;
-            let woken = async {
-                tokio::time::timeout(pause, pipeline.rebalance.notified()).await.ok();
-                tokio::time::sleep_until(began + SHORTEST).await;
-            };
-            if pipeline.stop.run_until_cancelled(woken).await.is_none() {
+            let next_pass = tokio::time::sleep(pause);
+            tokio::pin!(next_pass);
+            loop {
+                tokio::select! {
+                    () = pipeline.stop.cancelled() => return,
+                    () = pipeline.steering.moved.notified() => self.follow().await,
+                    () = pipeline.rebalance.notified() => break,
+                    () = &mut next_pass => break,
+                }
+            }
+            if pipeline.stop.run_until_cancelled(tokio::time::sleep_until(began + SHORTEST)).await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Takes queues anew that are wanted elsewhere. Whose they are is not in question.
+    async fn follow(&self) {
+        for (topic, subscription) in &self.subscriptions {
+            let queues = self.assignment.queues().into_iter().map(|queue| queue.id.clone());
+            let queues = queues.filter(|queue| queue.topic == *topic).collect();
+            self.apply(subscription, Share { queues, in_company: false }).await;
         }
     }
 
@@ -163,6 +178,7 @@ impl Rebalance {
             all = share.queues.len(),
             "queues assigned"
         );
+        let given_up = self.go_on_elsewhere(given_up, &share.queues).await;
         // The next owner begins where we say; until we have, none of these queues can come back to us.
         if let Err(error) = commit_all(&self.pipeline.store, given_up.clone(), Occasion::Revoke).await {
             warn!(topic, %error, "queues given up without a commit: some messages will come again");
@@ -180,6 +196,31 @@ impl Rebalance {
             };
             self.assignment.add(queue, self.pipeline.tasks.spawn(fetch.run()));
         }
+    }
+
+    /// Gives those queues up that are wanted elsewhere. Returns the others.
+    async fn go_on_elsewhere(
+        &self,
+        given_up: Vec<Arc<AssignedQueue>>,
+        kept: &BTreeSet<MessageQueue>,
+    ) -> Vec<Arc<AssignedQueue>> {
+        let Pipeline { steering, store, .. } = &*self.pipeline;
+        let begun = Instant::now();
+        let mut others = Vec::new();
+        for queue in given_up {
+            let Some((offset, patience)) = steering.target(&queue.id) else {
+                others.push(queue);
+                continue;
+            };
+            if let Err(error) = queue.go_on_at(store, offset, begun + patience).await {
+                warn!(queue = %queue.id, %offset, %error, "moved offset not committed");
+            }
+            if !kept.contains(&queue.id) {
+                steering.arrived(&queue, offset);
+            }
+            self.assignment.remove(&[queue]);
+        }
+        others
     }
 
     fn kind(&self, queue: &MessageQueue) -> QueueKind {

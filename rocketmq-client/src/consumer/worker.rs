@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::assigned_queue::AssignedQueue;
@@ -49,6 +50,7 @@ pub(super) async fn work(pipeline: Arc<Pipeline>, listener: Arc<dyn MessageListe
 async fn handle(pipeline: &Arc<Pipeline>, listener: &dyn MessageListener, delivery: Delivery) {
     let Delivery { queue, messages } = delivery;
     let _handling = queue.handling();
+    let begun = Instant::now();
     let outcome = consume(listener, messages.clone()).await;
     if queue.is_gone() {
         debug!(queue = %queue.id, "outcome ignored: the queue has moved on, and the messages with it");
@@ -60,6 +62,7 @@ async fn handle(pipeline: &Arc<Pipeline>, listener: &dyn MessageListener, delive
         Verdict { done: 0, delay_level: 0 }
     });
     let (done, failed) = messages.split_at(verdict.done);
+    pipeline.consumption.handled(&queue.id.topic, done.len(), failed.len(), begun.elapsed());
     queue.finish(done.iter().map(ReceivedMessage::queue_offset));
     send_back(pipeline, queue, failed, verdict.delay_level).await;
 }

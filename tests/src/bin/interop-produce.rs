@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rocketmq_client::{Message, Producer, PullConsumer, SendStatus};
+use rocketmq_client::{Message, Producer, SendStatus};
 use rocketmq_tests::message;
 
 const USAGE: &str = "usage: interop-produce NAMESRV TOPIC GROUP COUNT THREADS [sync|batch|oneway]";
@@ -103,13 +103,13 @@ async fn run(
 impl Run {
     /// Message 0, alone, until it is stored and the name server knows the topic that it created.
     async fn send_first(&self, start: Instant) -> Outcome<()> {
-        let routes = PullConsumer::builder("interop-route").client(self.producer.client()).start().await?;
+        let client = self.producer.client();
         loop {
             let attempt = async {
                 if self.sent.load(Ordering::Relaxed) == 0 {
                     self.send_sync(0).await?;
                 }
-                Outcome::Ok(routes.queues(&self.topic).await?)
+                Outcome::Ok(client.queues(&self.topic).await?)
             };
             match attempt.await {
                 Ok(queues) if !queues.is_empty() => return Ok(()),
