@@ -99,7 +99,8 @@ impl Client {
     ) -> Self {
         let address = local_address();
         let process = std::process::id();
-        let id = id.unwrap_or_else(|| format!("{address}@{process}#{:016x}", rand::random::<u64>()));
+        let suffix = if options.streaming { "@STREAM" } else { "" };
+        let id = id.unwrap_or_else(|| format!("{address}@{process}#{:016x}{suffix}", rand::random::<u64>()));
         let members = Arc::new(Members::default());
         let replies = Arc::new(AwaitedReplies::default());
         let service =

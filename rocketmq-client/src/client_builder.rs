@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) route_interval: Duration,
+    /// The client's id ends with `@STREAM`.
+    pub(crate) streaming: bool,
     pub(crate) namespace: Namespace,
 }
 
@@ -38,6 +40,7 @@ impl ClientBuilder {
                 request_timeout: Duration::from_secs(3),
                 heartbeat_interval: Duration::from_secs(30),
                 route_interval: Duration::from_secs(30),
+                streaming: false,
                 namespace: Namespace::default(),
             },
             transport: TransportOptions::default(),
@@ -146,6 +149,18 @@ pub(crate) enum ClientChoice {
 impl ClientChoice {
     pub(crate) fn own(builder: ClientBuilder) -> Self {
         Self::Own(Box::new(builder))
+    }
+
+    /// As the client of a consumer that pulls when its user wants: its id says so, unless the user has given one. Java:
+    /// `ClientConfig.buildMQClientId`.
+    pub(crate) fn streaming(self) -> Self {
+        match self {
+            Self::Shared(client) => Self::Shared(client),
+            Self::Own(mut builder) => {
+                builder.options.streaming = true;
+                Self::Own(builder)
+            }
+        }
     }
 
     /// The running client, and whether it must be shut down by whoever was built with it.

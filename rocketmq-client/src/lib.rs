@@ -36,9 +36,9 @@ pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use consumer::{
     Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeEvent, ConsumeFrom,
-    ConsumeInterceptor, ConsumeResult, Deliveries, Delivery, Filter, HandlerError, MessageListener, PullConsumer,
-    PullConsumerBuilder, PullOutcome, PullRequest, PushConsumer, PushConsumerBuilder, StreamConsumer,
-    StreamConsumerBuilder,
+    ConsumeInterceptor, ConsumeResult, Deliveries, Delivery, Filter, HandlerError, LitePullConsumer,
+    LitePullConsumerBuilder, MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest,
+    PushConsumer, PushConsumerBuilder, QueueLag, SeekTo, StreamConsumer, StreamConsumerBuilder,
 };
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
@@ -53,7 +53,7 @@ pub use received_message::ReceivedMessage;
 pub use trace::Trace;
 
 // What the signatures above are made of.
-pub use rocketmq_protocol::body::{MessageQueue, Perm, TopicConfig};
+pub use rocketmq_protocol::body::{ConsumeStatus, MessageQueue, Perm, TopicConfig};
 pub use rocketmq_protocol::message::{Compression, CompressionError, MessageError, Properties};
 pub use rocketmq_protocol::name::NameError;
 pub use rocketmq_protocol::transport::{RequestError, Retry};

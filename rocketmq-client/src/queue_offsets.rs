@@ -1,5 +1,7 @@
 //! Queues, their offsets and those of groups, asked of their brokers. "No offset" is `None`; "could not ask" is an error.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::requests::{
     GetMaxOffset, GetMinOffset, QueryConsumerOffset, SearchOffset, UpdateConsumerOffset,
@@ -57,6 +59,17 @@ impl Client {
             boundary: None,
         };
         self.call_queue(queue, BrokerChoice::Master, &request, deadline).await.map(|reply| reply.offset)
+    }
+
+    /// [`Client::offset_at`] for a time of this machine.
+    pub(crate) async fn offset_at_time(
+        &self,
+        queue: &MessageQueue,
+        time: SystemTime,
+    ) -> Result<QueueOffset, Error> {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        self.offset_at(queue, timestamp_ms, self.request_deadline()).await
     }
 
     /// Where `group` stands; `None` when the broker says that it has not been here.

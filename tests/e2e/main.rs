@@ -6,6 +6,7 @@ mod filter_sql;
 mod first_message;
 mod lifecycle;
 mod producing;
+mod pull_side;
 mod send_and_consume;
 mod several_clients;
 mod ten_lines;

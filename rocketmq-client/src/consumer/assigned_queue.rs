@@ -174,6 +174,12 @@ impl AssignedQueue {
         self.tell(store, &mut committed, offset).await
     }
 
+    /// Makes `offset` the group's, whatever is finished.
+    pub(super) async fn commit_at(&self, store: &OffsetStore, offset: QueueOffset) -> Result<(), Error> {
+        let mut committed = self.committed.lock().await;
+        self.tell(store, &mut committed, Some(offset)).await
+    }
+
     /// Gives the queue up: lets handlers finish until `patience` ends, and then tells the broker how far everything is
     /// finished.
     pub(super) async fn revoke(&self, store: &OffsetStore, patience: Instant) -> Result<(), Error> {
@@ -211,7 +217,7 @@ impl AssignedQueue {
         committed: &mut Option<QueueOffset>,
         offset: Option<QueueOffset>,
     ) -> Result<(), Error> {
-        if let Some(offset) = offset.filter(|_| offset != *committed) {
+        if let Some(offset) = offset.filter(|_| offset != *committed && !store.is_quiet()) {
             store.commit(&self.id, offset).await?;
             *committed = Some(offset);
         }

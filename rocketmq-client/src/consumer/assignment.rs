@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rocketmq_protocol::body::MessageQueue;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::assigned_queue::AssignedQueue;
@@ -13,6 +14,8 @@ use super::assigned_queue::AssignedQueue;
 pub(super) struct Assignment {
     /// Held to look or to change, never while waiting.
     queues: Mutex<BTreeMap<MessageQueue, Assigned>>,
+    /// A queue came.
+    pub(super) came: Notify,
 }
 
 struct Assigned {
@@ -30,6 +33,7 @@ impl Assigned {
 impl Assignment {
     pub(super) fn add(&self, queue: Arc<AssignedQueue>, fetch: JoinHandle<()>) {
         self.lock().insert(queue.id.clone(), Assigned { queue, fetch });
+        self.came.notify_waiters();
     }
 
     pub(super) fn remove(&self, queues: &[Arc<AssignedQueue>]) {
@@ -37,6 +41,11 @@ impl Assignment {
         for queue in queues {
             assigned.remove(&queue.id);
         }
+    }
+
+    /// This one, if it belongs to this consumer.
+    pub(super) fn get(&self, queue: &MessageQueue) -> Option<Arc<AssignedQueue>> {
+        self.lock().get(queue).map(|assigned| Arc::clone(&assigned.queue))
     }
 
     /// All of them.

@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) sent_back: Vec<SendMessageBack>,
     /// Highest offset asked for, by topic and queue.
     pub(super) pulled: BTreeMap<(String, i32), i64>,
+    /// Every pull, in order.
+    pub(super) pulls: Vec<PullMessage>,
     queues: BTreeMap<String, Vec<Queue>>,
     refusals: VecDeque<(RequestCode, ResponseCode)>,
     connection: Option<Connection>,
@@ -269,8 +271,9 @@ impl State {
                 let offset = QueueOffset::new(seen.bounds(&request.topic, request.queue_id).1);
                 call.reply(&GetMaxOffsetReply { offset });
             }
-            PullMessage::CODE => {
-                let request = call.read::<PullMessage>().unwrap();
+            PullMessage::CODE | LitePullMessage::CODE => {
+                let request = call.read::<PullMessage>().unwrap(); // both have the same fields
+                seen.pulls.push(request.clone());
                 let key = (request.topic.to_string(), request.queue_id.get());
                 if PullFlag::new(request.sys_flag).contains(PullFlag::COMMIT_OFFSET) {
                     seen.offsets.insert(key.clone(), request.commit_offset.get());

@@ -4,10 +4,11 @@
 //! gets lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rocketmq_protocol::message::property;
-use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
+use rocketmq_protocol::requests::{LitePullMessage, PullFlag, PullMessage, PullReply};
 use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -80,6 +81,7 @@ impl Fetch {
         let mut failing = false;
         loop {
             self.queue.room().await;
+            self.pipeline.steering.resumed(&self.queue.id).await;
             let (before, begun) = (self.queue.next(), Instant::now());
             self.queue.pulling();
             let answer = source.pull(&self.pipeline, &self.queue, broker_id).await;
@@ -213,10 +215,13 @@ impl Fetch {
 struct Source {
     broker: ByteString,
     request: PullMessage,
+    /// The request for lite pulls is used, until a broker does not know it.
+    lite: AtomicBool,
 }
 
 impl Source {
     fn new(pipeline: &Pipeline, queue: &AssignedQueue) -> Self {
+        let polled = pipeline.settings.polled;
         let request = PullMessage {
             consumer_group: pipeline.group.clone(),
             topic: queue.id.topic.as_str().into(),
@@ -226,12 +231,12 @@ impl Source {
             sys_flag: 0,
             commit_offset: QueueOffset::ZERO,
             suspend_timeout_ms: SUSPEND_MS,
-            subscription: None,
+            subscription: polled.then(|| queue.subscription.sub_string.as_str().into()),
             subscription_version: queue.subscription.sub_version,
             expression_type: Some(queue.subscription.expression_type.name().into()),
             max_bytes: Some(MAX_BYTES),
         };
-        Self { broker: queue.id.broker_name.as_str().into(), request }
+        Self { broker: queue.id.broker_name.as_str().into(), request, lite: AtomicBool::new(polled) }
     }
 
     async fn pull(
@@ -244,9 +249,14 @@ impl Source {
         let choice = BrokerChoice::Id(broker_id);
         let connection =
             pipeline.client.broker(&queue.id.topic, &queue.id.broker_name, choice, deadline).await?;
+        let polled = pipeline.settings.polled;
         let mut flag = PullFlag::SUSPEND;
+        if polled {
+            flag = flag.with(PullFlag::SUBSCRIPTION).with(PullFlag::LITE_PULL);
+        }
         // Only what no commit of ours can overtake, and only to the master, which keeps offsets.
-        let settled = queue.settled().filter(|offset| broker_id == MASTER && *offset > QueueOffset::ZERO);
+        let settled =
+            queue.settled().filter(|offset| broker_id == MASTER && *offset > QueueOffset::ZERO && !polled);
         if settled.is_some() {
             flag = flag.with(PullFlag::COMMIT_OFFSET);
         }
@@ -256,6 +266,14 @@ impl Source {
             commit_offset: settled.unwrap_or_default(),
             ..self.request.clone()
         };
-        Ok(connection.call_coded(&request, deadline.left()).await?)
+        if !self.lite.load(Ordering::Relaxed) {
+            return Ok(connection.call_coded(&request, deadline.left()).await?);
+        }
+        let answer = connection.call_coded(&LitePullMessage(request), deadline.left()).await;
+        if matches!(&answer, Err(error) if error.response_code() == Some(ResponseCode::REQUEST_CODE_NOT_SUPPORTED))
+        {
+            self.lite.store(false, Ordering::Relaxed); // before 5.0
+        }
+        Ok(answer?)
     }
 }

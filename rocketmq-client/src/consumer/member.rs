@@ -1,14 +1,15 @@
 //! [`Member`]: a consumer's part in its group, whatever becomes of the messages: registered with the brokers, given queues,
 //! reading and committing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::{
-    CheckClientRequest, ConsumeType, ConsumerData, ExpressionType, MessageModel, SubscriptionData,
+    CheckClientRequest, ConsumeType, ConsumerData, ExpressionType, MessageModel, MessageQueue,
+    SubscriptionData,
 };
 use rocketmq_protocol::name::{self, RETRY_PREFIX};
 use rocketmq_protocol::requests::CheckClientConfig;
@@ -27,7 +28,7 @@ use super::handler::MessageListener;
 use super::offset_store::{Occasion, OffsetStore, commit_all};
 use super::pipeline::{Pipeline, Settings};
 use super::rebalance::Rebalance;
-use super::service::MemberService;
+use super::service::{HANDLERS_MAY_FINISH, MemberService};
 use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
 use crate::client_builder::ClientChoice;
@@ -43,7 +44,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 /// A consumer's part in its group. Dropping it stops its tasks at once.
 pub(super) struct Member {
     pub(super) pipeline: Arc<Pipeline>,
-    assignment: Arc<Assignment>,
+    pub(super) assignment: Arc<Assignment>,
     /// The client asks it as long as it is here.
     _service: Arc<MemberService>,
     membership: Membership,
@@ -71,6 +72,14 @@ pub(super) struct Setup {
     pub(super) listener: Option<Arc<dyn MessageListener>>,
     /// Messages that are handled at the same time, for administrators to know.
     pub(super) concurrency: usize,
+    /// The user asks for messages: there are no retries, and pulls say that it is so.
+    pub(super) polled: bool,
+    /// The queues that the user has chosen, instead of subscriptions.
+    pub(super) assigned: Option<BTreeSet<MessageQueue>>,
+    /// Which messages of those queues are wanted, by topic.
+    pub(super) filters: BTreeMap<String, Filter>,
+    /// Whether progress is committed without being asked for.
+    pub(super) commits: bool,
 }
 
 /// The builder methods of all consumers that have a [`Setup`], on a builder that calls it `setup`.
@@ -133,6 +142,48 @@ macro_rules! setup_methods {
 }
 pub(super) use setup_methods;
 
+/// The methods of all consumers that have a [`Member`], on a type that calls it `member`.
+macro_rules! member_methods {
+    () => {
+        /// The group.
+        pub fn group(&self) -> &str {
+            &self.member.pipeline.group
+        }
+
+        /// The queues that belong to this consumer now, sorted.
+        pub fn assigned_queues(&self) -> Vec<$crate::MessageQueue> {
+            self.member.assignment.queues().iter().map(|queue| queue.id.clone()).collect()
+        }
+
+        /// How far the consumer is behind in each of its queues. Those that it has not begun to read yet are left out.
+        ///
+        /// # Errors
+        /// A broker cannot be reached or refuses.
+        pub async fn lag(&self) -> Result<Vec<$crate::QueueLag>, $crate::Error> {
+            $crate::consumer::lag::lag(&self.member.pipeline, self.member.assignment.queues()).await
+        }
+
+        /// How fast the consumer pulls and handles messages, by topic, over the last minute; failures over the last hour.
+        pub fn stats(&self) -> std::collections::BTreeMap<String, $crate::ConsumeStatus> {
+            self.member.pipeline.consumption.statuses()
+        }
+
+        /// Goes over everything again, or skips everything, so that it goes on with the first message stored at `time`, to
+        /// the millisecond, or later: in each of this consumer's queues. The other members of the group do it for theirs.
+        /// Messages that are being handled get 10 seconds to finish; what becomes of them later does not count.
+        ///
+        /// # Errors
+        /// A broker cannot be asked; then nothing has happened.
+        ///
+        /// # Cancel safety
+        /// A dropped call may take effect.
+        pub async fn reset_to_time(&self, time: std::time::SystemTime) -> Result<(), $crate::Error> {
+            self.member.reset_to_time(time).await
+        }
+    };
+}
+pub(super) use member_methods;
+
 impl Setup {
     pub(super) fn new(group: impl Into<String>) -> Self {
         Self {
@@ -147,13 +198,18 @@ impl Setup {
             limits: Limits::default(),
             listener: None,
             concurrency: 1,
+            polled: false,
+            assigned: None,
+            filters: BTreeMap::new(),
+            commits: true,
         }
     }
 
     /// Joins the group and begins to read within the current tokio runtime.
     pub(super) async fn start(self) -> Result<Member, Error> {
         let subscriptions = self.checked_subscriptions()?;
-        let (client, owns_client) = self.client.start().await?;
+        let choice = if self.polled { self.client.streaming() } else { self.client };
+        let (client, owns_client) = choice.start().await?;
         let kill = client.stop_token();
         let killer = kill.clone().drop_guard();
         let group = ByteString::from(self.group.as_str());
@@ -163,18 +219,19 @@ impl Setup {
         let rebalance = Arc::new(Notify::new());
         let membership = client.register_consumer(ConsumerRegistration {
             group: self.group.clone(),
-            heartbeat: heartbeat(self.group.clone(), self.from, &subscriptions),
+            heartbeat: heartbeat(self.group.clone(), self.from, self.polled, &subscriptions),
             rebalance: Arc::clone(&rebalance),
         })?;
         // A broker that does not list us would make for an empty share.
         let brokers = client.heartbeat().await;
+        let new_store = if self.commits { OffsetStore::new } else { OffsetStore::quiet };
         let pipeline = Arc::new(Pipeline {
-            store: Arc::new(OffsetStore::new(client.clone(), self.group)),
+            store: Arc::new(new_store(client.clone(), self.group)),
             client,
             group,
             flow: Arc::new(FlowControl::new(self.limits)),
             dispatcher: Dispatcher::new(),
-            steering: Steering::default(),
+            steering: Steering::new(self.assigned),
             consumption: Consumption::default(),
             settings: Settings {
                 batch: self.batch_size,
@@ -182,6 +239,7 @@ impl Setup {
                 from: self.from,
                 max_reconsume_times: self.max_reconsume_times.map(i32::from),
                 concurrency: self.concurrency,
+                polled: self.polled,
             },
             rebalance,
             tasks: TaskTracker::new(),
@@ -189,6 +247,7 @@ impl Setup {
         });
         let assignment = Arc::new(Assignment::default());
         let service = Arc::new(MemberService {
+            consume_type: if self.polled { ConsumeType::Actively } else { ConsumeType::Passively },
             pipeline: Arc::clone(&pipeline),
             assignment: Arc::clone(&assignment),
             subscriptions: subscriptions.values().cloned().collect(),
@@ -198,7 +257,9 @@ impl Setup {
         });
         pipeline.client.core().members.serve(&pipeline.group, Arc::downgrade(&service) as _);
         info!(group = %pipeline.group, client_id = pipeline.client.id(), brokers, "consumer started");
-        pipeline.tasks.spawn(commit_now_and_then(Arc::clone(&pipeline), Arc::clone(&assignment)));
+        if self.commits {
+            pipeline.tasks.spawn(commit_now_and_then(Arc::clone(&pipeline), Arc::clone(&assignment)));
+        }
         let rebalance =
             Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
@@ -228,21 +289,33 @@ impl Setup {
         if limits.span == 0 {
             return Err(invalid("max_span", "nothing can be read below a limit of zero"));
         }
-        if self.subscriptions.is_empty() {
-            return Err(invalid("subscribe", "there is no subscription"));
+        match (&self.assigned, self.subscriptions.is_empty()) {
+            (None, true) => return Err(invalid("subscribe", "there is no subscription")),
+            (Some(_), false) => {
+                return Err(invalid("assign", "either the group divides the queues, or the user: not both"));
+            }
+            (None, false) if !self.filters.is_empty() => {
+                return Err(invalid(
+                    "filter",
+                    "it is for assigned queues; `subscribe` takes a filter of its own",
+                ));
+            }
+            _ => {}
         }
         let version_ms = now_ms();
         let mut checked = BTreeMap::new();
-        for (topic, filter) in &self.subscriptions {
+        for (topic, filter) in self.subscriptions.iter().chain(&self.filters) {
             name::validate_topic(topic)?;
             let subscription = filter
                 .subscription(topic, version_ms)
                 .map_err(|reason| invalid("subscribe", format!("{topic}: {reason}")))?;
             checked.insert(topic.clone(), Arc::new(subscription));
         }
-        let retry = format!("{RETRY_PREFIX}{}", self.group);
-        let all = SubscriptionData::parse(retry.as_str(), SubscriptionData::ALL, version_ms);
-        checked.insert(retry, Arc::new(all));
+        if !self.polled {
+            let retry = format!("{RETRY_PREFIX}{}", self.group);
+            let all = SubscriptionData::parse(retry.as_str(), SubscriptionData::ALL, version_ms);
+            checked.insert(retry, Arc::new(all));
+        }
         Ok(checked)
     }
 }
@@ -253,6 +326,24 @@ impl Member {
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         self.pipeline.tasks.spawn(async move { kill.run_until_cancelled(work).await.unwrap_or_default() });
+    }
+
+    /// Goes on with what was stored at `time` or later, in every queue but those of retries.
+    pub(super) async fn reset_to_time(&self, time: SystemTime) -> Result<(), Error> {
+        let queues = self.assignment.queues();
+        let mut offsets = BTreeMap::new();
+        for queue in queues.iter().filter(|queue| !queue.id.topic.starts_with(RETRY_PREFIX)) {
+            offsets.insert(queue.id.clone(), self.pipeline.client.offset_at_time(&queue.id, time).await?);
+        }
+        let moves: Vec<_> = offsets
+            .into_iter()
+            .filter_map(|(id, offset)| Some((self.assignment.get(&id)?, offset)))
+            .map(|(queue, offset)| self.pipeline.steering.go_on_at(&queue, offset, HANDLERS_MAY_FINISH))
+            .collect();
+        for mut moving in moves {
+            self.kill.run_until_cancelled(moving.changed()).await; // an error is the end of the move
+        }
+        Ok(())
     }
 
     /// Stops reading and handing out messages: the first step of a shutdown.
@@ -326,11 +417,12 @@ async fn known_by_brokers(
 fn heartbeat(
     group: String,
     from: ConsumeFrom,
+    polled: bool,
     subscriptions: &BTreeMap<String, Arc<SubscriptionData>>,
 ) -> Box<dyn Fn() -> ConsumerData + Send + Sync> {
     let data = ConsumerData {
         consume_from_where: from.on_wire(),
-        consume_type: ConsumeType::Passively,
+        consume_type: if polled { ConsumeType::Actively } else { ConsumeType::Passively },
         group_name: group,
         message_model: MessageModel::Clustering,
         subscription_data_set: subscriptions.values().map(|subscription| (**subscription).clone()).collect(),

@@ -25,6 +25,8 @@ const HANDLERS_MAY_FINISH: Duration = Duration::from_millis(200);
 pub(super) struct OffsetStore {
     client: Client,
     group: String,
+    /// Nothing is committed to it: the user sees to that elsewhere.
+    quiet: bool,
 }
 
 /// When a queue is told to commit.
@@ -38,7 +40,16 @@ pub(super) enum Occasion {
 
 impl OffsetStore {
     pub(super) fn new(client: Client, group: String) -> Self {
-        Self { client, group }
+        Self { client, group, quiet: false }
+    }
+
+    /// One that queues commit nothing to.
+    pub(super) fn quiet(client: Client, group: String) -> Self {
+        Self { client, group, quiet: true }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Where the group stands in `queue`; `None` when it has not been there.

@@ -51,6 +51,8 @@ pub(super) struct Settings {
     pub(super) max_reconsume_times: Option<i32>,
     /// Messages that are handled at the same time.
     pub(super) concurrency: usize,
+    /// The user asks for messages: pulls say so, as those of Java's lite pull consumer do.
+    pub(super) polled: bool,
 }
 
 impl Pipeline {

@@ -1,22 +1,27 @@
 //! [`PullConsumer`]: reads queues where and when its user wants. The user keeps the offsets, here or elsewhere.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use rocketmq_protocol::body::{
-    ConsumeType, ConsumerData, MASTER_ID, MessageModel, MessageQueue, SubscriptionData,
+    ConsumeType, ConsumerData, ConsumerRunningInfo, MASTER_ID, MessageModel, MessageQueue, QueueTable,
+    SubscriptionData,
 };
 use rocketmq_protocol::name::validate_group;
-use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
+use rocketmq_protocol::requests::{GetEarliestStoreTime, PullFlag, PullMessage, PullReply, SendMessageBack};
+use rocketmq_protocol::transport::Call;
 use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
-use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
+use tracing::debug;
 
 use super::Filter;
 use super::filter::selects;
+use super::service::properties;
 use crate::client_builder::ClientChoice;
 use crate::deadline::Deadline;
-use crate::members::ConsumerRegistration;
+use crate::members::{ConsumerRegistration, ConsumerService};
 use crate::membership::Membership;
 use crate::received_message::{ReceivedMessage, decode};
 use crate::route_table::BrokerChoice;
@@ -64,12 +69,15 @@ struct Shared {
     pull_timeout: Duration,
     /// The member that a broker group suggested for the next pull, where it is not the master.
     suggested: DashMap<MessageQueue, i64>,
+    /// What this consumer has committed, for administrators.
+    committed: DashMap<MessageQueue, QueueOffset>,
+    started: SystemTime,
 }
 
 /// What the group has pulled so far, for the heartbeat: brokers know a group by it.
 #[derive(Default)]
 struct Subscriptions {
-    by_topic: Mutex<std::collections::BTreeMap<String, SubscriptionData>>,
+    by_topic: Mutex<BTreeMap<String, SubscriptionData>>,
 }
 
 /// Sets up a [`PullConsumer`]: [`PullConsumer::builder`].
@@ -202,7 +210,7 @@ impl PullConsumerBuilder {
     /// [`ClientBuilder::start`]: crate::ClientBuilder::start
     pub async fn start(self) -> Result<PullConsumer, Error> {
         validate_group(&self.group)?;
-        let (client, owns_client) = self.client.start().await?;
+        let (client, owns_client) = self.client.streaming().start().await?;
         let subscriptions = Arc::new(Subscriptions::default());
         let membership = client.register_consumer(ConsumerRegistration {
             group: self.group.clone(),
@@ -226,8 +234,13 @@ impl PullConsumerBuilder {
             subscriptions,
             pull_timeout: self.pull_timeout,
             suggested: DashMap::new(),
+            committed: DashMap::new(),
+            started: SystemTime::now(),
         };
-        Ok(PullConsumer { shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        let service: Weak<Shared> = Arc::downgrade(&shared);
+        shared.client.core().members.serve(&shared.group, service);
+        Ok(PullConsumer { shared })
     }
 }
 
@@ -335,10 +348,44 @@ impl PullConsumer {
     /// # Errors
     /// The master cannot be reached or refuses.
     pub async fn offset_at(&self, queue: &MessageQueue, time: SystemTime) -> Result<QueueOffset, Error> {
+        self.shared.client.offset_at_time(queue, time).await
+    }
+
+    /// When the oldest message of a queue was stored; `None` when it has none.
+    ///
+    /// # Errors
+    /// The master cannot be reached or refuses.
+    pub async fn earliest_store_time(&self, queue: &MessageQueue) -> Result<Option<SystemTime>, Error> {
         let client = &self.shared.client;
-        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-        client.offset_at(queue, timestamp_ms, client.request_deadline()).await
+        let request = GetEarliestStoreTime { topic: queue.topic.as_str().into(), queue_id: queue.queue_id };
+        let deadline = client.request_deadline();
+        let master = BrokerChoice::Master;
+        let reply = client.call_broker(&queue.topic, &queue.broker_name, master, &request, deadline).await?;
+        let since_epoch = u64::try_from(reply.timestamp).ok();
+        Ok(since_epoch.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)))
+    }
+
+    /// Has the broker store `message` for another try: it comes again in the group's retry topic (`%RETRY%` and the group),
+    /// after the delay of this level (0: one that grows with every failure, -1: it goes to the dead letters now).
+    ///
+    /// # Errors
+    /// The master that holds it cannot be reached or refuses. The message must not be passed then.
+    pub async fn send_back(&self, message: &ReceivedMessage, delay_level: i32) -> Result<(), Error> {
+        let Shared { group, client, .. } = &*self.shared;
+        let queue = message.queue();
+        let request = SendMessageBack {
+            position: message.position(),
+            group: group.clone(),
+            delay_level,
+            origin_message_id: Some((&*message.message_id()).into()),
+            origin_topic: Some(message.topic().into()),
+            unit_mode: false,
+            max_reconsume_times: None,
+            broker_name: Some(queue.broker_name.as_str().into()),
+        };
+        let deadline = client.request_deadline();
+        let master = BrokerChoice::Master;
+        client.call_broker(&queue.topic, &queue.broker_name, master, &request, deadline).await.map(drop)
     }
 
     /// Where the group stands: the offset of the next message to read. `None` when it has never committed one.
@@ -359,7 +406,9 @@ impl PullConsumer {
     /// The broker cannot be reached or refuses.
     pub async fn commit(&self, queue: &MessageQueue, next: QueueOffset) -> Result<(), Error> {
         let Shared { group, client, .. } = &*self.shared;
-        client.store_offset(group, queue, next, client.request_deadline()).await
+        client.store_offset(group, queue, next, client.request_deadline()).await?;
+        self.shared.committed.insert(queue.clone(), next);
+        Ok(())
     }
 
     /// Leaves the group, and stops the client if it is the consumer's own. May be called again.
@@ -368,6 +417,33 @@ impl PullConsumer {
         if self.shared.owns_client {
             self.shared.client.shutdown().await;
         }
+    }
+}
+
+impl ConsumerService for Shared {
+    /// The user asks where the group stands.
+    fn reset(&self, offsets: BTreeMap<MessageQueue, QueueOffset>) {
+        debug!(group = %self.group, queues = offsets.len(), "reset left to the user of the pull consumer");
+    }
+
+    fn progress(&self, topic: &str) -> QueueTable<QueueOffset> {
+        let committed = self.committed.iter().filter(|entry| entry.key().topic == topic);
+        committed.map(|entry| (entry.key().clone(), *entry.value())).collect()
+    }
+
+    fn running_info(&self) -> ConsumerRunningInfo {
+        ConsumerRunningInfo {
+            properties: properties(&self.client, &self.group, ConsumeType::Actively, self.started),
+            subscription_set: self.subscriptions.all(),
+            ..ConsumerRunningInfo::default()
+        }
+    }
+
+    fn consume_directly(&self, _: ReceivedMessage, call: Call) {
+        call.refuse(
+            ResponseCode::SYSTEM_ERROR,
+            "a pull consumer has no handler that could be given a message",
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::handler::{Ack, Batch, HandlerError, HandlerFn, MessageListener};
 use super::interceptor::Hooks;
-use super::member::{Member, Setup, check_between, invalid, setup_methods};
+use super::member::{Member, Setup, check_between, invalid, member_methods, setup_methods};
 use super::worker::work;
 use crate::Error;
 
@@ -64,10 +64,7 @@ impl PushConsumer {
         }
     }
 
-    /// The group.
-    pub fn group(&self) -> &str {
-        &self.member.pipeline.group
-    }
+    member_methods!();
 
     /// Stops gracefully: reads no more, waits up to `grace` for the handlers that are running, commits, waiting for the
     /// brokers, and leaves the group, so that the others take over at once. Messages that were read but not given to the

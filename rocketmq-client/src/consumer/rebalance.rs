@@ -17,6 +17,7 @@ use super::allocate::AllocateStrategy;
 use super::assigned_queue::AssignedQueue;
 use super::assignment::Assignment;
 use super::fetch::Fetch;
+use super::member::now_ms;
 use super::offset_store::{Occasion, commit_all};
 use super::pipeline::Pipeline;
 use super::start_offset::QueueKind;
@@ -97,17 +98,32 @@ impl Rebalance {
         }
     }
 
-    /// Takes queues anew that are wanted elsewhere. Whose they are is not in question.
+    /// Takes queues anew that are wanted elsewhere, or those that the user has chosen. Whose they are is not in question.
     async fn follow(&self) {
-        for (topic, subscription) in &self.subscriptions {
-            let queues = self.assignment.queues().into_iter().map(|queue| queue.id.clone());
-            let queues = queues.filter(|queue| queue.topic == *topic).collect();
-            self.apply(subscription, Share { queues, in_company: false }).await;
+        let ours = || self.assignment.queues().into_iter().map(|queue| queue.id.clone()).collect();
+        let wanted = self.pipeline.steering.assigned().unwrap_or_else(ours);
+        self.assign(&wanted).await;
+    }
+
+    /// Makes these queues ours and no others.
+    async fn assign(&self, wanted: &BTreeSet<MessageQueue>) {
+        let ours = self.assignment.queues();
+        let topics: BTreeSet<&str> =
+            ours.iter().map(|queue| &queue.id).chain(wanted).map(|id| &*id.topic).collect();
+        for topic in topics {
+            let all = || Arc::new(SubscriptionData::parse(topic, SubscriptionData::ALL, now_ms()));
+            let subscription = self.subscriptions.get(topic).cloned().unwrap_or_else(all);
+            let queues = wanted.iter().filter(|queue| queue.topic == topic).cloned().collect();
+            self.apply(&subscription, Share { queues, in_company: false }).await;
         }
     }
 
     /// Returns whether everything could be asked.
     async fn pass(&mut self) -> bool {
+        if let Some(chosen) = self.pipeline.steering.assigned() {
+            self.assign(&chosen).await;
+            return true;
+        }
         let mut balanced = true;
         for (topic, subscription) in self.subscriptions.clone() {
             // Asking may be cut short; giving up queues may not.
@@ -224,9 +240,10 @@ impl Rebalance {
     }
 
     fn kind(&self, queue: &MessageQueue) -> QueueKind {
+        let known = || self.first_seen.get(&queue.topic).is_some_and(|queues| queues.contains(queue));
         if queue.topic.starts_with(RETRY_PREFIX) {
             QueueKind::Retry
-        } else if self.first_seen.get(&queue.topic).is_some_and(|queues| queues.contains(queue)) {
+        } else if self.pipeline.steering.has_chosen(queue) || known() {
             QueueKind::Known
         } else {
             QueueKind::Appeared

@@ -17,14 +17,15 @@ use tracing::info;
 use super::assignment::Assignment;
 use super::handler::{Ack, Batch, MessageListener, consume};
 use super::pipeline::Pipeline;
-use crate::ReceivedMessage;
 use crate::members::ConsumerService;
+use crate::{Client, ReceivedMessage};
 
 /// What a consumer answers to brokers.
 pub(super) struct MemberService {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) assignment: Arc<Assignment>,
     pub(super) subscriptions: Vec<Arc<SubscriptionData>>,
+    pub(super) consume_type: ConsumeType,
     /// Where messages go that an administrator sends.
     pub(super) listener: Option<Arc<dyn MessageListener>>,
     pub(super) started: SystemTime,
@@ -101,20 +102,36 @@ impl MemberService {
     /// The settings, by Java's names. Java: `DefaultMQPushConsumerImpl.java`, `consumerRunningInfo`.
     fn properties(&self) -> BTreeMap<String, String> {
         let Pipeline { client, group, settings, .. } = &*self.pipeline;
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        [
-            ("PROP_CLIENT_VERSION", CLIENT_VERSION.to_owned()),
-            ("PROP_CONSUMEORDERLY", "false".to_owned()),
-            ("PROP_CONSUMER_START_TIMESTAMP", started.to_string()),
-            ("PROP_CONSUME_TYPE", ConsumeType::Passively.name().to_owned()),
-            ("PROP_NAMESERVER_ADDR", client.core().name_servers.addresses().join(";")),
-            ("PROP_THREADPOOL_CORE_SIZE", settings.concurrency.to_string()),
-            ("consumeMessageBatchMaxSize", settings.batch.to_string()),
-            ("consumerGroup", group.to_string()),
-            ("maxReconsumeTimes", settings.max_reconsume_times.unwrap_or(-1).to_string()),
-            ("pullBatchSize", settings.pull.to_string()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        let mut properties = properties(client, group, self.consume_type, self.started);
+        properties.extend(
+            [
+                ("PROP_THREADPOOL_CORE_SIZE", settings.concurrency.to_string()),
+                ("consumeMessageBatchMaxSize", settings.batch.to_string()),
+                ("maxReconsumeTimes", settings.max_reconsume_times.unwrap_or(-1).to_string()),
+                ("pullBatchSize", settings.pull.to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        properties
     }
+}
+
+/// What every consumer tells of itself, by Java's names. `mqadmin` insists on some of it.
+pub(super) fn properties(
+    client: &Client,
+    group: &str,
+    consume_type: ConsumeType,
+    started: SystemTime,
+) -> BTreeMap<String, String> {
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    [
+        ("PROP_CLIENT_VERSION", CLIENT_VERSION.to_owned()),
+        ("PROP_CONSUMEORDERLY", "false".to_owned()),
+        ("PROP_CONSUMER_START_TIMESTAMP", started.to_string()),
+        ("PROP_CONSUME_TYPE", consume_type.name().to_owned()),
+        ("PROP_NAMESERVER_ADDR", client.core().name_servers.addresses().join(";")),
+        ("consumerGroup", group.to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }

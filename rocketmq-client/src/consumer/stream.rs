@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::assigned_queue::AssignedQueue;
 use super::dispatch;
-use super::member::{Member, Setup, setup_methods};
+use super::member::{Member, Setup, member_methods, setup_methods};
 use super::pipeline::Pipeline;
 use super::worker::send_back;
 use crate::{Error, ReceivedMessage};
@@ -106,10 +106,7 @@ impl StreamConsumer {
         StreamConsumerBuilder { setup: Setup::new(group) }
     }
 
-    /// The group.
-    pub fn group(&self) -> &str {
-        &self.member.pipeline.group
-    }
+    member_methods!();
 
     /// Waits for the next message; `None` when the client was shut down.
     ///
