@@ -87,8 +87,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Keeps topics and groups apart from those of other namespaces by a prefix that only brokers see, as Java's
-    /// `namespace`. Default none.
+    /// Keeps topics and groups of producers, and the topics of queries, apart from those of other namespaces by a prefix
+    /// that only brokers see, as Java's `namespace`. Consumers do not add it yet: they subscribe to `NAME%topic` in the group
+    /// `NAME%group`. Default none.
     pub fn namespace(mut self, name: &str) -> Self {
         self.options.namespace = Namespace::new(name);
         self
