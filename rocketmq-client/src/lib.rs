@@ -19,6 +19,7 @@ mod members;
 mod membership;
 mod message;
 mod message_query;
+mod message_track;
 mod name_server;
 mod namespace;
 mod producer;
@@ -43,6 +44,7 @@ pub use consumer::{
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};
 pub use message_query::MessageQuery;
+pub use message_track::{MessageTrack, TrackStatus};
 pub use producer::{
     Accumulate, BatchReceipt, BatchSplitter, EndTransactionEvent, LatencyFault, MessageKind,
     MessageQueueSelector, Producer, ProducerBuilder, SelectByHash, SelectByMachineRoom, SelectByRandom,

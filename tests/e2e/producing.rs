@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rocketmq_broker_lite::Standalone;
 use rocketmq_client::{
-    Accumulate, Client, Message, MessageQuery, Producer, PullConsumer, PullRequest, QueueOffset,
+    Accumulate, Client, Filter, Message, MessageQuery, Producer, PullConsumer, PullRequest, QueueOffset,
     ReceivedMessage, SendOptions, Trace,
 };
 use tokio::task::JoinSet;
@@ -127,6 +127,43 @@ async fn what_is_consumed_is_told_to_the_trace_topic() {
     assert_eq!((records[0][3], records[0][5]), ("g", &*receipt.message_id));
     assert_eq!(records[0][4], records[1][1], "one request id ties them");
     assert_eq!((records[1][2], records[1][4], records[1][6]), (&*receipt.message_id, "true", "0"));
+}
+
+#[tokio::test]
+async fn a_message_tells_which_groups_have_consumed_it() {
+    let cluster = Standalone::builder().start().await.unwrap();
+    let client = client(&cluster).await;
+    let order = Message::builder("orders").body("x").tag("a").build().unwrap();
+    let receipt = producer(&cluster).await.send(order).await.unwrap();
+    let message = client.message_at(&receipt.offset_message_id).await.unwrap().unwrap();
+    assert!(client.message_track(&message).await.unwrap().is_empty());
+
+    let collector = Collector::new();
+    let done = collect(consumer(&cluster, "done", "orders"), &collector).await;
+    let other = consumer(&cluster, "other", "orders").subscribe("orders", Filter::tags(["b"]));
+    let other = collect(other, &collector).await;
+    let gone = collect(consumer(&cluster, "gone", "orders"), &collector).await;
+    collector.wait_for(2).await;
+    gone.shutdown(LONG).await.unwrap();
+    let tracks = || async {
+        let tracks = client.message_track(&message).await.unwrap();
+        let mut tracks: Vec<_> =
+            tracks.into_iter().map(|track| format!("{} {:?}", track.group, track.status)).collect();
+        tracks.sort();
+        tracks
+    };
+    let expected = ["done Consumed", "gone NotOnline", "other Filtered"];
+    // Consumers commit every 5 s.
+    let agreed = async {
+        while tracks().await != expected {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(LONG, agreed).await.is_err() {
+        panic!("{:?}", tracks().await);
+    }
+    done.shutdown(LONG).await.unwrap();
+    other.shutdown(LONG).await.unwrap();
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ mod worker;
 
 pub use allocate::{AllocateStrategy, Averagely, AveragelyByCircle};
 pub use filter::Filter;
+pub(crate) use filter::selects;
 pub use handler::{Ack, Batch, HandlerError, MessageListener};
 pub use interceptor::{ConsumeEvent, ConsumeInterceptor, ConsumeResult};
 pub use lag::QueueLag;
