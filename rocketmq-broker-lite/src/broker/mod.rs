@@ -197,12 +197,14 @@ struct Opened {
 
 impl Opened {
     /// Blocks.
-    fn open(config: &BrokerConfig, options: StoreOptions, clock: &Clock) -> Result<Self, BrokerError> {
+    fn open(config: &BrokerConfig, mut options: StoreOptions, clock: &Clock) -> Result<Self, BrokerError> {
         let disk = options.disk.clone();
-        let store = Store::open(options)?;
         let table = |name| ConfigTable::new(&config.store_root, name);
+        let topics = Topics::open(table("topics.json"), config, clock.clone())?;
+        options.batch_topics = topics.of_batches();
+        let store = Store::open(options)?;
         Ok(Self {
-            topics: Topics::open(table("topics.json"), config, clock.clone())?,
+            topics,
             groups: Groups::open(table("subscriptionGroup.json"), config, clock.clone())?,
             offsets: ConsumerOffsets::open(table("consumerOffset.json"), clock.clone())?,
             filters: ConsumerFilters::open(table("consumerFilter.json"), clock.now_ms())?,

@@ -75,6 +75,14 @@ impl Topics {
         TopicConfigSerializeWrapper { data_version, topic_config_table }
     }
 
+    /// Topics whose queues have batches. Java: `common/utils/QueueTypeUtils.java`.
+    pub(super) fn of_batches(&self) -> Vec<String> {
+        let topics = self.table.iter().filter(|topic| {
+            topic.attributes.get("queue.type").is_some_and(|kind| kind.eq_ignore_ascii_case("BatchCQ"))
+        });
+        topics.map(|topic| topic.key().clone()).collect()
+    }
+
     pub(super) fn version(&self) -> DataVersion {
         self.file.version()
     }

@@ -18,7 +18,7 @@ pub(super) struct Checkpoint {
     pub(super) log_timestamp: i64,
     /// So are the consume queues.
     pub(super) queue_timestamp: i64,
-    /// So are the index files, of which only the full ones count.
+    /// So are the index files: after a kill, both brokers drop those that end later.
     pub(super) index_timestamp: i64,
     /// Where the master's disk ends, on a slave. Kept as found.
     pub(super) master_flushed_offset: i64,

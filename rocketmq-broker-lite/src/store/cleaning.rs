@@ -11,6 +11,7 @@ use rocketmq_protocol::LogPosition;
 use tracing::info;
 use tz::TimeZone;
 
+use super::batch_queues::BatchQueues;
 use super::commit_log::CommitLog;
 use super::error::StoreError;
 use super::health::Health;
@@ -62,6 +63,7 @@ pub(super) struct Cleaning<'a> {
     pub(super) options: &'a StoreOptions,
     pub(super) log: &'a CommitLog,
     pub(super) queues: &'a QueueTable,
+    pub(super) batch_queues: &'a BatchQueues,
     pub(super) health: &'a Health,
     /// Puts the units of every record before a position on disk; false if they are not all made yet.
     pub(super) sync_queues: &'a dyn Fn(LogPosition) -> Result<bool, StoreError>,
@@ -73,7 +75,7 @@ impl Cleaning<'_> {
         let deleted = self.delete_log_files();
         let start = self.log.start();
         if start > *cleaned {
-            let queue_files = self.queues.expire(start)?;
+            let queue_files = self.queues.expire(start)? + self.batch_queues.expire(start)?;
             *cleaned = start;
             info!(log_start = %start, queue_files, "deleted old files");
         }

@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::error::{AppendError, StoreError};
 use super::mapped_file::{FileWriter, MappedFile};
 use super::message_store::Appended;
-use super::options::Clock;
+use super::options::{Clock, StoreOptions};
 use super::wake::Wake;
 
 /// Bytes of the header that ends a file: the bytes that remain, then the blank magic. Java: `store/CommitLog.java`,
@@ -30,6 +30,8 @@ const SMALLEST_RECORD: usize = 91;
 pub(super) struct CommitLog {
     dir: PathBuf,
     file_size: usize,
+    /// What is this far behind the end is read to be read once.
+    hot_bytes: i64,
     disk: Disk,
     clock: Clock,
     /// Oldest first, without gaps. Held for a lookup or a push.
@@ -74,14 +76,16 @@ pub(super) struct LogState {
 }
 
 impl CommitLog {
-    pub(super) fn new(dir: PathBuf, file_size: usize, disk: Disk, clock: Clock, state: LogState) -> Self {
+    /// A log of files of `file_size` bytes.
+    pub(super) fn new(options: &StoreOptions, file_size: usize, state: LogState) -> Self {
         let next_base =
             state.files.back().map_or(state.end.get(), |last| last.base().get() + file_size as i64);
         Self {
-            dir,
+            dir: options.commit_log_dir.clone(),
             file_size,
-            disk,
-            clock,
+            hot_bytes: i64::try_from(options.hot_log_bytes).unwrap_or(i64::MAX),
+            disk: options.disk.clone(),
+            clock: Arc::clone(&options.clock),
             files: RwLock::new(state.files),
             appender: Mutex::new(Appender { current: state.current, spare: None, next_base, closed: false }),
             making: Mutex::default(),
@@ -254,7 +258,13 @@ impl CommitLog {
         if message.physical_offset() != position {
             return None;
         }
-        file.slice(start, start + message.total_size())
+        self.slice(&file, start, start + message.total_size())
+    }
+
+    /// Bytes of a file, without a copy. Reading old ones costs the new ones no memory.
+    pub(super) fn slice(&self, file: &Arc<MappedFile>, start: usize, end: usize) -> Option<Bytes> {
+        let behind = self.end().get().saturating_sub(file.base().get().saturating_add(end as i64));
+        if behind > self.hot_bytes { file.slice_once(start, end) } else { file.slice(start, end) }
     }
 
     /// Forces what lies between `from` and `to` to disk. Blocks.
@@ -373,7 +383,9 @@ mod tests {
     fn log(dir: PathBuf, clock: Clock) -> CommitLog {
         let empty =
             LogState { files: VecDeque::new(), current: None, end: LogPosition::ZERO, last_timestamp: 0 };
-        CommitLog::new(dir, 4096, Disk::default(), clock, empty)
+        let mut options = StoreOptions::new("");
+        (options.commit_log_dir, options.clock) = (dir, clock);
+        CommitLog::new(&options, 4096, empty)
     }
 
     #[test]

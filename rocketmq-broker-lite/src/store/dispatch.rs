@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rocketmq_protocol::message::{StoredMessageRef, SysFlag, property, stored};
+use rocketmq_protocol::name::SCHEDULE_TOPIC;
 use rocketmq_protocol::{LogPosition, TagHash};
 use tracing::error;
 
@@ -15,9 +16,6 @@ use super::arrival::Arrival;
 use super::commit_log::{BLANK_HEADER, CommitLog, is_queued};
 use super::queue_table::QueueTable;
 use super::unit::Unit;
-
-/// Messages of this topic wait for their delay to pass; their queue units carry the due time.
-const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 
 type Listener = Box<dyn Fn(&Arrival<'_>) + Send + Sync>;
 

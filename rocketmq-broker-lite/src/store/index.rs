@@ -1,8 +1,9 @@
 //! [`Index`]: finds messages by key, in files `ROOT/index/<17 digits>`.
 //!
 //! It is derived from the log and follows dispatch at its own pace, on its own thread, so it costs the append path one atomic swap.
-//! Whoever asks for a key first brings the index up to date himself: a message that was acknowledged is found. What a kill left
-//! unfinished is dropped and built again from the log, in the background.
+//! Whoever asks for a key first brings the index up to date himself: a message that was acknowledged is found. Each checkpoint puts the
+//! file that is being filled on disk too, so after a kill only what came later is added again; a file that no checkpoint vouches
+//! for is dropped and built again from the log, in the background.
 
 use std::fs;
 use std::io;
@@ -75,8 +76,8 @@ pub(super) struct Index {
     clock: Clock,
     /// Held for some thousand items, or a search of the newest file.
     builder: Mutex<Builder>,
-    /// Store time up to which full files are on disk.
-    full_until: AtomicI64,
+    /// Store time up to which the files are on disk.
+    stored_until: AtomicI64,
     pub(super) wake: Wake,
 }
 
@@ -97,7 +98,7 @@ impl Index {
     pub(super) fn open(
         options: &StoreOptions,
         clean: bool,
-        full_until: i64,
+        stored_until: i64,
         log: &CommitLog,
     ) -> Result<Self, StoreError> {
         let dir = options.root.join("index");
@@ -107,8 +108,8 @@ impl Index {
         let mut found = index_files(&dir, layout)?.into_iter();
         for path in found.by_ref() {
             let file = IndexFile::load(path, layout)?;
-            // Only full files were forced to disk, and the checkpoint says which.
-            let whole = clean || (file.is_full() && file.header.end_timestamp <= full_until);
+            // The checkpoint says which files were forced to disk.
+            let whole = clean || file.header.end_timestamp <= stored_until;
             let last = file.header.end_position;
             let fits = file.header.is_empty() || last < log_start || log.record_at(last).is_some();
             if whole && fits {
@@ -135,14 +136,14 @@ impl Index {
             disk: options.disk.clone(),
             clock: options.clock.clone(),
             builder: Mutex::new(builder),
-            full_until: AtomicI64::new(full_until),
+            stored_until: AtomicI64::new(stored_until),
             wake: Wake::default(),
         })
     }
 
-    /// Store time up to which the index is on disk in full files.
-    pub(super) fn full_until(&self) -> i64 {
-        self.full_until.load(Ordering::Acquire)
+    /// Store time up to which the index is on disk.
+    pub(super) fn stored_until(&self) -> i64 {
+        self.stored_until.load(Ordering::Acquire)
     }
 
     /// Thread: indexes what was dispatched, which `dispatched` tells.
@@ -212,11 +213,57 @@ impl Index {
                 self.lock().unsynced.splice(..0, unsynced.iter().skip(at).cloned());
                 return Err(error);
             }
-            if file.is_full() {
-                self.full_until.fetch_max(file.header.end_timestamp, Ordering::Release);
-            }
+            self.stored_until.fetch_max(file.header.end_timestamp, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Puts the index on disk, brought up to date before unless it is switched off: `dispatched` is `None` then. Blocks; one thread at a time.
+    pub(super) fn store(&self, log: &CommitLog, dispatched: Option<LogPosition>) -> Result<(), StoreError> {
+        if let Some(dispatched) = dispatched {
+            self.catch_up(log, dispatched)?;
+        }
+        let stored = self.store_current()?;
+        // Files that were finished before, or meanwhile, come before the one that is being filled now.
+        self.sync()?;
+        if let Some(until) = stored {
+            self.stored_until.fetch_max(until, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Puts the file that is being filled on disk, in steps between which the power may go. Returns its end.
+    fn store_current(&self) -> Result<Option<i64>, StoreError> {
+        let unstored = |builder: &Builder| {
+            let writer = builder.writer.as_ref().filter(|writer| !writer.is_stored())?;
+            Some((writer.file(), writer.path().to_owned()))
+        };
+        let sync = |file: &fs::File, path: &Path| file.sync_data().map_err(StoreError::io("sync", path));
+        // Most of it, while others go on.
+        let Some((file, path)) = unstored(&self.lock()) else { return Ok(None) };
+        sync(&file, &path)?;
+        let mut builder = self.lock();
+        let Some((file, path)) = unstored(&builder) else { return Ok(None) };
+        let Some(writer) = builder.writer.as_mut() else { return Ok(None) };
+        writer.count()?;
+        writer.sync()?;
+        let header = writer.write_slots()?;
+        drop(builder);
+        sync(&file, &path)?;
+        // A file that got full meanwhile has a later header.
+        match self.lock().writer.as_mut().filter(|writer| writer.path() == path) {
+            Some(writer) => writer.store(header)?,
+            None => return Ok(None),
+        }
+        Ok(Some(header.end_timestamp))
+    }
+
+    /// Whether the files have all that was dispatched.
+    pub(super) fn is_stored(&self, dispatched: Option<LogPosition>) -> bool {
+        let builder = self.lock();
+        builder.unsynced.is_empty()
+            && builder.writer.as_ref().is_none_or(IndexWriter::is_stored)
+            && dispatched.is_none_or(|dispatched| builder.position >= dispatched)
     }
 
     /// Brings the index up to date, or as far as it gets in some seconds.
@@ -230,6 +277,7 @@ impl Index {
         &self,
         log: &CommitLog,
         dispatched: Option<LogPosition>,
+        is_deleted: &dyn Fn(&StoredMessageRef<'_>) -> bool,
         query: KeyQuery<'_>,
     ) -> Result<KeyMatches, StoreError> {
         if let Some(Err(error)) = dispatched.map(|dispatched| self.catch_up(log, dispatched)) {
@@ -243,7 +291,7 @@ impl Index {
             begin: query.begin_timestamp,
             end: query.end_timestamp,
         };
-        let mut search = Search { log, query, found: Vec::new(), bytes: 0 };
+        let mut search = Search { log, is_deleted, query, found: Vec::new(), bytes: 0 };
         let mut visit = |position| search.visit(position);
         let builder = self.lock();
         let last = builder.last_header().copied().unwrap_or_default();
@@ -266,21 +314,6 @@ impl Index {
             last_timestamp: last.end_timestamp,
             last_position: last.end_position,
         })
-    }
-
-    /// The end of an orderly run: the thread is gone. `dispatched` unless the index is switched off.
-    pub(super) fn finish(&self, log: &CommitLog, dispatched: Option<LogPosition>) -> Result<(), StoreError> {
-        if let Some(dispatched) = dispatched {
-            self.catch_up(log, dispatched)?;
-        }
-        let mut builder = self.lock();
-        if let Some(mut writer) = builder.writer.take() {
-            let finished = writer.finish()?;
-            builder.unsynced.push(finished.clone());
-            builder.files.push(finished);
-        }
-        drop(builder);
-        self.sync()
     }
 
     /// A path for a new file, behind the last one. Names are times, Java's of the broker's time zone: by the westernmost one, the next file
@@ -407,6 +440,7 @@ impl Builder {
 /// What a query has found so far.
 struct Search<'a> {
     log: &'a CommitLog,
+    is_deleted: &'a dyn Fn(&StoredMessageRef<'_>) -> bool,
     query: KeyQuery<'a>,
     found: Vec<(LogPosition, Bytes)>,
     bytes: usize,
@@ -419,14 +453,16 @@ impl Search<'_> {
         if self.found.len() >= query.max_messages {
             return ControlFlow::Break(());
         }
-        if self.found.last().is_some_and(|(known, _)| *known == position) {
-            return ControlFlow::Continue(()); // it has the key twice
+        // Newest first; it has the key twice, or was added again after a kill.
+        if self.found.last().is_some_and(|(known, _)| *known <= position) {
+            return ControlFlow::Continue(());
         }
         let Some(record) = self.log.record_at(position) else { return ControlFlow::Continue(()) };
         let is_wanted = StoredMessageRef::parse(&record).is_ok_and(|message| {
             message.topic() == query.topic
                 && (query.begin_timestamp..=query.end_timestamp).contains(&message.store_timestamp())
                 && IndexKey::of(&message).any(|key| key == query.key)
+                && !(self.is_deleted)(&message)
         });
         if is_wanted {
             self.bytes = self.bytes.saturating_add(record.len());

@@ -1,13 +1,14 @@
 //! [`IndexWriter`]: the index file that is being filled.
 //!
-//! Its slots are in memory, its items go to the file as they gather; slots and header follow when it is finished. Until then the file says
-//! that it is empty, so after a kill it is one to start over, for a Java broker too, and a header that counts items vouches for all of them.
+//! Its slots are in memory, its items go to the file as they gather; slots and header follow at each checkpoint and when it is full. What a
+//! header counts can be found, and a kill at any moment costs none of it, for a Java broker either: see [`IndexWriter::count`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocketmq_protocol::LogPosition;
 
@@ -23,10 +24,12 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct IndexWriter {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     disk: Disk,
     layout: Layout,
     header: Header,
+    /// The header in the file.
+    stored: Header,
     /// As they are to be in the file. Memory that no key hit is not there yet.
     slots: Vec<u8>,
     /// Which pages of `slots` the file lacks.
@@ -71,17 +74,14 @@ impl IndexWriter {
             OpenOptions::new().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
         let mut writer = Self::new(path.clone(), file, disk, *layout, *header);
         writer.load_slots().map_err(StoreError::io("read", path))?;
-        // From here to the next finish the file is incomplete.
-        let empty = Header { next_item: 1, used_slots: 0, ..*header };
-        let written = writer.disk.write_at(&writer.file, &empty.encode(), 0);
-        written.map_err(StoreError::io("write", path))?;
         Ok(writer)
     }
 
     fn new(path: PathBuf, file: File, disk: Disk, layout: Layout, header: Header) -> Self {
         let slots = vec![0; layout.slots as usize * SLOT_SIZE];
         let changed = vec![false; slots.len().div_ceil(PAGE)];
-        Self { path, file, disk, layout, header, slots, changed, unwritten: Vec::new() }
+        let file = Arc::new(file);
+        Self { path, file, disk, layout, header, stored: header, slots, changed, unwritten: Vec::new() }
     }
 
     fn load_slots(&mut self) -> io::Result<()> {
@@ -98,8 +98,22 @@ impl IndexWriter {
         Ok(())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// To force it to disk without holding this.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     pub(super) fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Whether the file finds every item by itself.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored == self.header
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -148,17 +162,45 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Writes everything to the file, the header last. May be tried again, and more items may follow as long as there is room.
-    pub(super) fn finish(&mut self) -> Result<IndexFile, StoreError> {
+    /// Lets the file count all items, before slots name them: both brokers take a slot that names an item beyond the count for an empty
+    /// one. The header still ends where it did, so whoever opens the file after a kill adds the messages behind that again.
+    pub(super) fn count(&mut self) -> Result<(), StoreError> {
         self.write()?;
+        let Header { end_timestamp, end_position, .. } = self.stored;
+        self.store(Header { end_timestamp, end_position, ..self.header })
+    }
+
+    /// Writes the slots of what was counted. Returns the header for [`IndexWriter::store`], once the slots are where they should be.
+    pub(super) fn write_slots(&mut self) -> Result<Header, StoreError> {
         let io = |source| StoreError::io("write", &self.path)(source);
         let pages = self.slots.chunks(PAGE).zip(&mut self.changed).enumerate();
         for (index, (page, changed)) in pages.filter(|(_, (_, changed))| **changed) {
             self.disk.write_at(&self.file, page, (HEADER_SIZE + index * PAGE) as u64).map_err(io)?;
             *changed = false;
         }
-        self.disk.write_at(&self.file, &self.header.encode(), 0).map_err(io)?;
-        Ok(IndexFile { path: self.path.clone(), layout: self.layout, header: self.header })
+        Ok(self.header)
+    }
+
+    /// Writes a header.
+    pub(super) fn store(&mut self, header: Header) -> Result<(), StoreError> {
+        let written = self.disk.write_at(&self.file, &header.encode(), 0);
+        written.map_err(StoreError::io("write", &self.path))?;
+        self.stored = header;
+        Ok(())
+    }
+
+    /// Forces what was written to disk. Blocks.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(StoreError::io("sync", &self.path))
+    }
+
+    /// Writes everything to the file. May be tried again, and more items may follow as long as there is room.
+    pub(super) fn finish(&mut self) -> Result<IndexFile, StoreError> {
+        self.count()?;
+        self.sync()?;
+        let header = self.write_slots()?;
+        self.store(header)?;
+        Ok(IndexFile { path: self.path.clone(), layout: self.layout, header })
     }
 
     /// Visits what the file has, newest first.
@@ -228,20 +270,51 @@ mod tests {
         assert_eq!(found(&|visit| writer.find(at_the_start, visit)), [30, 10]);
     }
 
+    /// What the file finds by itself, were the process killed now.
+    fn found_by_itself(path: &Path, hash: i32) -> Vec<i64> {
+        let file = IndexFile::load(path.to_owned(), LAYOUT).unwrap();
+        found(&|visit| file.find(everything(hash), visit))
+    }
+
     #[test]
-    fn a_file_says_it_is_empty_until_it_is_finished() {
+    fn a_kill_between_two_writes_costs_nothing_that_was_stored_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = writer(dir.path());
-        writer.put(7, LogPosition::new(10), 5000);
-        writer.write().unwrap();
         let path = writer.path.clone();
-        assert!(IndexFile::load(path.clone(), LAYOUT).unwrap().header.is_empty());
+        // Two keys of one slot, one of another: chains of three rounds.
+        for round in 0..3_i64 {
+            let stored: Vec<_> = [1, 4, 2].map(|hash| found_by_itself(&path, hash)).to_vec();
+            let end = writer.stored.end_position;
+            for (at, hash) in [1, 4, 2].into_iter().enumerate() {
+                writer.put(hash, LogPosition::new(round * 100 + at as i64 + 1), 5000 + round);
+            }
+            let keeps = || {
+                for (hash, stored) in [1, 4, 2].into_iter().zip(&stored) {
+                    let found = found_by_itself(&path, hash);
+                    assert!(found.ends_with(stored), "round {round}: {found:?} without {stored:?}");
+                }
+                IndexFile::load(path.clone(), LAYOUT).unwrap().header.end_position
+            };
+            writer.write().unwrap();
+            assert_eq!(keeps(), end);
+            writer.count().unwrap();
+            assert_eq!(keeps(), end);
+            let header = writer.write_slots().unwrap();
+            assert_eq!(keeps(), end, "the messages behind it are added again");
+            // Items that come between are not counted yet.
+            writer.put(2, LogPosition::new(round * 100 + 50), 5000 + round);
+            writer.store(header).unwrap();
+            assert_eq!(keeps(), LogPosition::new(round * 100 + 3));
+            assert!(!writer.is_stored());
+        }
         let finished = writer.finish().unwrap();
-        assert_eq!(IndexFile::load(path.clone(), LAYOUT).unwrap().header, finished.header);
+        assert_eq!(found(&|visit| finished.find(everything(4), visit)), [202, 102, 2]);
+        assert_eq!(found(&|visit| finished.find(everything(2), visit)), [250, 203, 150, 103, 50, 3]);
         let mut reopened = IndexWriter::reopen(&finished, Disk::default()).unwrap();
-        assert!(IndexFile::load(path, LAYOUT).unwrap().header.is_empty());
-        reopened.put(7, LogPosition::new(20), 6000);
-        assert_eq!(found(&|visit| reopened.find(everything(7), visit)), [20, 10]);
+        assert!(reopened.is_stored());
+        reopened.put(4, LogPosition::new(300), 6000);
+        assert_eq!(found(&|visit| reopened.find(everything(4), visit)), [300, 202, 102, 2]);
+        assert_eq!(found_by_itself(&path, 4), [202, 102, 2]);
     }
 
     #[test]

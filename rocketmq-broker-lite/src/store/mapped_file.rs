@@ -18,6 +18,9 @@ use rocketmq_protocol::LogPosition;
 use super::disk::Disk;
 use super::error::StoreError;
 
+/// Advice is given for whole pages; no page is larger.
+const ADVICE_ALIGNMENT: usize = 64 * 1024;
+
 /// A file of the commit log, mapped.
 #[derive(Debug)]
 pub(super) struct MappedFile {
@@ -122,6 +125,24 @@ impl MappedFile {
         Some(Bytes::from_owner(Slice { file: Arc::clone(self), start, end }))
     }
 
+    /// As [`MappedFile::slice`], of bytes that nobody is likely to read again soon: once they are read, they are the first to leave memory
+    /// when that gets short, before the end of the log does.
+    pub(super) fn slice_once(self: &Arc<Self>, start: usize, end: usize) -> Option<Bytes> {
+        self.readable().get(start..end)?;
+        Some(Bytes::from_owner(ReadOnce(Slice { file: Arc::clone(self), start, end })))
+    }
+
+    /// Tells the kernel that the bytes from `start` to `end` are not needed soon.
+    fn cool(&self, start: usize, end: usize) {
+        let start = start - start % ADVICE_ALIGNMENT;
+        let Some(len) = end.min(self.map.len()).checked_sub(start) else { return };
+        // SAFETY: the range is inside the mapping, which lives as long as `self`. MADV_COLD only changes the order in which the kernel
+        // takes pages back; it changes no byte and unmaps nothing. A kernel before 5.4 does not know it, and nothing is lost.
+        let _ = unsafe {
+            rustix::mm::madvise(self.map.as_mut_ptr().add(start).cast(), len, rustix::mm::Advice::LinuxCold)
+        };
+    }
+
     /// Forces the bytes from `start` to `end` to disk. Blocks.
     pub(super) fn flush(&self, start: usize, end: usize) -> Result<(), StoreError> {
         self.map.flush_range(start, end.saturating_sub(start)).map_err(StoreError::io("flush", &self.path))
@@ -184,6 +205,21 @@ impl AsRef<[u8]> for Slice {
     }
 }
 
+/// A [`Slice`] that is read for the last time in a while.
+struct ReadOnce(Slice);
+
+impl AsRef<[u8]> for ReadOnce {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for ReadOnce {
+    fn drop(&mut self) {
+        self.0.file.cool(self.0.start, self.0.end);
+    }
+}
+
 /// Path of a file named by the position of its first byte, 20 decimal digits. Java: `store/util/UtilAll.offset2FileName`.
 pub(super) fn file_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}"))
@@ -230,6 +266,32 @@ mod tests {
         std::fs::remove_file(writer.file().path()).unwrap();
         drop(writer);
         assert_eq!(slice, &b"abc"[..]);
+    }
+
+    /// KiB of a mapping that the kernel takes for in use.
+    fn in_use(file: &MappedFile) -> u64 {
+        let start = format!("{:x}-", file.map.as_ptr() as usize);
+        let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = mappings.lines().skip_while(|line| !line.starts_with(&start));
+        let line = mapping.into_iter().find_map(|line| line.strip_prefix("Referenced:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_read_once_is_the_first_to_leave_memory() {
+        const SIZE: usize = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("00000000000000000000"), vec![7; SIZE]).unwrap();
+        let file =
+            MappedFile::open_full(dir.path().join("00000000000000000000"), LogPosition::ZERO, SIZE).unwrap();
+        let sum = |bytes: Bytes| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        assert_eq!(sum(file.slice(0, SIZE).unwrap()), 7 * SIZE as u64);
+        let before = in_use(&file);
+        assert_eq!(sum(file.slice_once(SIZE / 4 + 5, SIZE).unwrap()), 7 * (SIZE - SIZE / 4 - 5) as u64);
+        let after = in_use(&file);
+        assert!(after < before, "{before} KiB before, {after} KiB after");
+        assert_eq!(sum(file.slice(0, SIZE).unwrap()), 7 * SIZE as u64);
+        assert!(file.slice_once(1, SIZE + 1).is_none());
     }
 
     #[test]

@@ -9,15 +9,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rocketmq_protocol::message::PropertiesRef;
+use rocketmq_protocol::message::{PropertiesRef, StoredMessageRef};
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, TagHash};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::arrival::Arrival;
 use super::batch_queues::{BatchQueue, BatchQueues};
 use super::checkpoint::Checkpoint;
 use super::cleaning::Cleaning;
-use super::commit_log::CommitLog;
+use super::commit_log::{CommitLog, is_queued};
 use super::consume_queue::ConsumeQueue;
 use super::dispatch::{Dispatch, QueueUnits};
 use super::error::{AppendError, FlushError, StoreError};
@@ -306,9 +306,11 @@ impl Store {
         Ok(unit.and_then(|unit| read::store_time(unit, &self.shared.log)))
     }
 
-    /// The record that starts at `position`, if one does. Safe for positions from strangers.
+    /// The record that starts at `position`, if one does and was not deleted with its topic. Safe for positions from strangers.
     pub fn message_at(&self, position: LogPosition) -> Option<Bytes> {
-        self.shared.log.record_at(position)
+        let record = self.shared.log.record_at(position)?;
+        let deleted = StoredMessageRef::parse(&record).is_ok_and(|message| self.shared.is_deleted(&message));
+        (!deleted).then_some(record)
     }
 
     /// The newest messages with a key, oldest first. A message that was appended before is found, unless the index has just lost its
@@ -318,7 +320,8 @@ impl Store {
     /// When an index file cannot be read.
     pub fn query(&self, query: KeyQuery<'_>) -> Result<KeyMatches, StoreError> {
         let shared = &*self.shared;
-        shared.index.query(&shared.log, shared.to_be_indexed(), query)
+        let is_deleted = |message: &StoredMessageRef<'_>| shared.is_deleted(message);
+        shared.index.query(&shared.log, shared.to_be_indexed(), &is_deleted, query)
     }
 
     /// First position of the commit log.
@@ -366,6 +369,7 @@ impl Store {
     /// When a consume queue file cannot be deleted or written; some messages may be gone then, and some not.
     pub fn delete_topic(&self, topic: &str) -> Result<(), StoreError> {
         self.shared.queues.bury(topic, || self.shared.log.end())?;
+        self.shared.batch_queues.bury(topic, self.shared.log.end())?;
         self.shared.sync_queues()
     }
 
@@ -445,6 +449,9 @@ impl Shared {
         let batch_root = options.root.join("batchconsumequeue");
         let mut batch_queues =
             BatchQueues::load(batch_root, options.batch_queue_file_size, options.disk.clone())?;
+        for topic in options.batch_topics.iter().filter(|topic| !queues.has_topic(topic)) {
+            batch_queues.expect(topic)?;
+        }
         let queue_units = QueueUnits::new(&options.delay_levels);
         let recovery = Recovery {
             dir: &options.commit_log_dir,
@@ -463,9 +470,7 @@ impl Shared {
         }
         let (log_start, log_end) = (recovered.log.files.front().map(|file| file.base()), recovered.log.end);
         let timestamp = recovered.log.last_timestamp;
-        let dir = options.commit_log_dir.clone();
-        let log =
-            CommitLog::new(dir, file_size, options.disk.clone(), Arc::clone(&options.clock), recovered.log);
+        let log = CommitLog::new(&options, file_size, recovered.log);
 
         let index = Index::open(&options, clean, checkpoint.index_timestamp, &log)?;
         // What recovery read may be in memory only, so the first flush starts at the beginning of it.
@@ -486,7 +491,7 @@ impl Shared {
             lock: Mutex::new(Some(lock)),
             options,
         };
-        if !shared.queues.is_synced() {
+        if !shared.is_synced() {
             shared.queues_changed.announce();
         }
         if shared.log.is_full() {
@@ -542,7 +547,7 @@ impl Shared {
                 Ok(()) => self.health.queues_recovered(),
                 Err(error) => self.health.queues_failed(error),
             }
-            if outcome.is_err() || !self.queues.is_synced() {
+            if outcome.is_err() || !self.is_synced() {
                 self.queues_changed.announce();
             }
         }
@@ -553,12 +558,27 @@ impl Shared {
         self.index.follow(&self.log, || self.dispatch.position());
     }
 
+    /// Whether the topic of a record was deleted since: the log keeps the record, its queue starts behind it.
+    fn is_deleted(&self, message: &StoredMessageRef<'_>) -> bool {
+        let (topic, queue_id) = (message.topic(), message.queue_id());
+        let min = match self.queues.find(topic, queue_id) {
+            Some(queue) => queue.min(),
+            None => self.batch_queues.find(topic, queue_id).map_or(0, BatchQueue::min),
+        };
+        is_queued(message.sys_flag()) && message.queue_offset().get() < min
+    }
+
     /// How far the log is to be in the index, unless that is switched off.
     fn to_be_indexed(&self) -> Option<LogPosition> {
         self.options.index.then(|| self.dispatch.position())
     }
 
-    /// Puts queues and checkpoint on disk.
+    /// Whether queues and index are on disk.
+    fn is_synced(&self) -> bool {
+        self.queues.is_synced() && self.index.is_stored(self.to_be_indexed())
+    }
+
+    /// Puts queues, index and checkpoint on disk.
     fn sync_queues(&self) -> Result<(), StoreError> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the writing: what is dispatched meanwhile may miss it.
@@ -567,7 +587,11 @@ impl Shared {
         self.queues.sync()?;
         *synced = position;
         let log_timestamp = self.log_flusher.timestamp();
-        let index_timestamp = self.index.full_until();
+        if let Err(error) = self.index.store(&self.log, self.to_be_indexed()) {
+            // The thread that builds the index says so; nothing else waits for it.
+            debug!(error = &error as &dyn std::error::Error, "key index not stored");
+        }
+        let index_timestamp = self.index.stored_until();
         let checkpoint = Checkpoint { log_timestamp, queue_timestamp, index_timestamp, ..self.checkpoint };
         checkpoint.store(&self.options.root.join("checkpoint"))
     }
@@ -580,6 +604,7 @@ impl Shared {
             options: &self.options,
             log: &self.log,
             queues: &self.queues,
+            batch_queues: &self.batch_queues,
             health: &self.health,
             sync_queues: &|until| {
                 if synced() < until {
@@ -588,7 +613,12 @@ impl Shared {
                 Ok(synced() >= until)
             },
         };
-        cleaning.run(&mut cleaned)
+        let before = *cleaned;
+        let outcome = cleaning.run(&mut cleaned);
+        if *cleaned > before {
+            self.index.wake.announce(); // it has files to delete, too
+        }
+        outcome
     }
 
     /// The end of an orderly run; threads are gone, appends refused.
@@ -596,7 +626,7 @@ impl Shared {
         self.dispatch.run(&self.log, &self.queues);
         let flushed = self.log_flusher.flush(&self.log);
         self.log_flusher.close();
-        let indexed = self.index.finish(&self.log, self.to_be_indexed());
+        let indexed = self.index.store(&self.log, self.to_be_indexed());
         let synced = self.sync_queues();
         flushed.and(indexed).and(synced)?;
         let abort = self.options.root.join("abort");

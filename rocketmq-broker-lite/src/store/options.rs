@@ -32,10 +32,15 @@ pub struct StoreOptions {
     pub commit_log_dir: PathBuf,
     /// Bytes of one commit log file. Java: `mappedFileSizeCommitLog`; default 1 GiB.
     pub commit_log_file_size: u64,
+    /// The end of the log that should stay in memory: what is read from further back makes way first. Default 256 MiB.
+    pub hot_log_bytes: u64,
     /// Bytes of one consume queue file, rounded up to whole units of 20. Java: `mappedFileSizeConsumeQueue`; default 6,000,000.
     pub consume_queue_file_size: u64,
     /// Bytes of one batch consume queue file, rounded up to whole units of 46. Java: `mapperFileSizeBatchConsumeQueue`; default 13,800,000.
     pub batch_queue_file_size: u64,
+    /// Topics of which the queues are such, as the configuration has it: if one has lost its folder, opening the store makes it again
+    /// from the log. Java: the topic's attribute `queue.type`; default none.
+    pub batch_topics: Vec<String>,
     /// Whether messages get into the index, by which they are found by key. Java: `messageIndexEnable`; default true.
     pub index: bool,
     /// Hash slots of one index file. Java: `maxHashSlotNum`; default 5,000,000. The file that is being filled has them in memory,
@@ -81,8 +86,10 @@ impl StoreOptions {
             commit_log_dir: root.join("commitlog"),
             root,
             commit_log_file_size: 1 << 30,
+            hot_log_bytes: 256 << 20,
             consume_queue_file_size: 6_000_000,
             batch_queue_file_size: 13_800_000,
+            batch_topics: Vec::new(),
             index: true,
             index_slots: 5_000_000,
             index_items: 20_000_000,

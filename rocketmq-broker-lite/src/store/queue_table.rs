@@ -79,6 +79,10 @@ impl QueueTable {
         self.damaged
     }
 
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
+    }
+
     pub(super) fn find(&self, topic: &str, queue_id: QueueId) -> Option<Arc<ConsumeQueue>> {
         let queues = self.topics.get(topic)?;
         let at = queues.binary_search_by_key(&queue_id, |queue| queue.name.queue_id).ok()?;

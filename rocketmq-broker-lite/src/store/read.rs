@@ -185,14 +185,14 @@ impl ReadOutcome {
             }
             _ => {
                 let finished = run.replace(record);
-                self.finish(finished);
+                self.finish(finished, log);
             }
         }
         Taken::Yes
     }
 
-    fn finish(&mut self, run: Option<Run>) {
-        self.records.extend(run.and_then(|run| run.file.slice(run.start, run.end)));
+    fn finish(&mut self, run: Option<Run>, log: &CommitLog) {
+        self.records.extend(run.and_then(|run| log.slice(&run.file, run.start, run.end)));
     }
 }
 
@@ -257,7 +257,7 @@ pub(super) fn read(
             break;
         }
     }
-    outcome.finish(run);
+    outcome.finish(run, log);
     outcome.next_offset = QueueOffset::new(at);
     outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
@@ -325,7 +325,7 @@ pub(super) fn read_batches(
         examined = batch.unit.position;
         outcome.next_offset = QueueOffset::new(batch.end());
     }
-    outcome.finish(run);
+    outcome.finish(run, log);
     outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
 }

@@ -191,7 +191,7 @@ impl Recovery<'_> {
         let beginning = (0, files.first().map_or(LogPosition::ZERO, |(base, _)| LogPosition::new(*base)));
         // Without any queue unit all of the log is read, so that removing the folder of the queues rebuilds them.
         let Some(last_queued) = self.queues.last_position()? else { return Ok(beginning) };
-        if self.queues.is_damaged() {
+        if self.queues.is_damaged() || self.batch_queues.are_lacking() {
             return Ok(beginning);
         }
         for (index, (base, path)) in files.iter().enumerate().rev() {

@@ -1,6 +1,8 @@
 //! A topic of a Java store whose records stand for several messages each.
 
-use rocketmq_broker_lite::store::{AppendError, ReadLimits, ReadStatus, Store, TimeBoundary};
+use std::path::Path;
+
+use rocketmq_broker_lite::store::{AppendError, ReadLimits, ReadStatus, Store, StoreOptions, TimeBoundary};
 use rocketmq_protocol::QueueId;
 use rocketmq_protocol::message::SysFlag;
 
@@ -125,6 +127,83 @@ fn a_log_that_lost_its_start_moves_the_first_offset_of_batches_too() {
     let store = Store::open(options).unwrap();
     assert_eq!((store.min_offset(TOPIC, Q0).get(), store.max_offset(TOPIC, Q0).get()), (26, 26));
     assert_eq!(store.earliest_store_time(TOPIC, Q0).unwrap(), None);
+}
+
+#[test]
+fn a_lost_folder_of_batch_queues_is_made_again_after_an_orderly_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = unpack("clean", dir.path());
+    let java = files_below(&options.root, "batchconsumequeue");
+    std::fs::remove_dir_all(options.root.join("batchconsumequeue")).unwrap();
+    options.batch_topics = vec!["NormalTopic".into(), TOPIC.into(), "NeverUsed".into(), "no/folder".into()];
+    for _ in 0..2 {
+        let store = Store::open(options.clone()).unwrap();
+        check_messages(&store);
+        put(&store, "NormalTopic", Q0, b"its queues are there, and are none of batches");
+        store.close().unwrap();
+    }
+    let rebuilt = files_below(&options.root, "batchconsumequeue");
+    assert!(java.iter().all(|(name, bytes)| rebuilt.get(name) == Some(bytes)));
+}
+
+/// The golden store, small batch queue files, and more log files behind the batches.
+fn store_that_went_on(dir: &Path) -> (StoreOptions, Store) {
+    let mut options = unpack("clean", dir);
+    std::fs::remove_dir_all(options.root.join("batchconsumequeue")).unwrap();
+    options.batch_topics = vec![TOPIC.into()];
+    options.batch_queue_file_size = 2 * 46;
+    options.cleaning.keep = std::time::Duration::ZERO;
+    options.cleaning.hours = (0..24).collect();
+    options.disk.set_used_percent(Some(10));
+    let store = Store::open(options.clone()).unwrap();
+    check_messages(&store);
+    let end = store.max_position().get();
+    while put(&store, "other", Q0, &[1; 60_000]).position.get() < end + 400_000 {}
+    (options, store)
+}
+
+fn files(options: &StoreOptions) -> usize {
+    std::fs::read_dir(options.root.join("batchconsumequeue/BcqTopic/0")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn batch_queues_follow_the_log_when_it_is_cleaned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, store) = store_that_went_on(dir.path());
+    assert_eq!(files(&options), units().len().div_ceil(2));
+    store.clean().unwrap();
+    assert!(store.min_position().get() > units().last().unwrap().0);
+    let range = |store: &Store| (store.min_offset(TOPIC, Q0).get(), store.max_offset(TOPIC, Q0).get());
+    assert_eq!((range(&store), files(&options)), ((26, 26), 1));
+    let gone = store.read(TOPIC, Q0, offset(3), ALL, |_| true).unwrap();
+    assert_eq!((gone.status, gone.next_offset.get()), (ReadStatus::OffsetTooSmall, 26));
+    drop(store); // as if killed
+    assert_eq!(range(&Store::open(options).unwrap()), (26, 26));
+}
+
+#[test]
+fn deleted_batches_stay_deleted_until_the_log_has_none_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, store) = store_that_went_on(dir.path());
+    store.delete_topic(TOPIC).unwrap();
+    let range = |store: &Store| (store.min_offset(TOPIC, Q0).get(), store.max_offset(TOPIC, Q0).get());
+    assert_eq!((range(&store), files(&options)), ((26, 26), 1));
+    drop(store); // as if killed, and all of the log is read
+    std::fs::write(options.root.join("checkpoint"), [0; 4096]).unwrap();
+    let store = Store::open(options.clone()).unwrap();
+    assert_eq!((range(&store), files(&options)), ((26, 26), 1));
+    assert!(drain(&store, TOPIC, Q0).is_empty());
+    while put(&store, "other", Q0, &[1; 60_000]).position.get() < store.min_position().get() + 131_072 {
+        store.clean().unwrap();
+    }
+    store.clean().unwrap();
+    store.close().unwrap();
+    drop(store);
+    let mut options = options;
+    options.batch_topics = Vec::new(); // the configuration forgot it with the deletion
+    let store = Store::open(options.clone()).unwrap();
+    assert!(!options.root.join("batchconsumequeue/BcqTopic").exists());
+    assert_eq!(put(&store, TOPIC, Q0, b"one of the ordinary kind").queue_offset.get(), 0);
 }
 
 #[test]

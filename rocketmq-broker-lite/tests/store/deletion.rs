@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use rocketmq_broker_lite::store::{ReadStatus, Store, StoreOptions};
+use rocketmq_broker_lite::store::{IndexKey, KeyQuery, ReadStatus, Store, StoreOptions};
 use rocketmq_protocol::QueueId;
+use rocketmq_protocol::message::SysFlag;
 
-use super::records::{ALL, Q0, copy_folder, drain, offset, options, put};
+use super::records::{ALL, Q0, copy_folder, decode, drain, offset, options, put, record};
 
 fn bodies(store: &Store, topic: &str, queue_id: QueueId) -> Vec<Vec<u8>> {
     drain(store, topic, queue_id).into_iter().map(|message| message.body.to_vec()).collect()
@@ -42,6 +43,35 @@ fn deleted_messages_stay_deleted_and_numbers_go_on() {
     }
     let files = std::fs::read_dir(options.root.join("consumequeue/t/0")).unwrap().count();
     assert_eq!(files, 1, "of three, the one that holds the number");
+}
+
+#[test]
+fn neither_a_key_nor_a_position_finds_a_deleted_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&dir.path().join("store"));
+    let store = Store::open(options.clone()).unwrap();
+    let send = |topic: &str| {
+        let mut record = record(topic, Q0, b"", "KEYS\u{1}k\u{2}", SysFlag::default());
+        store.append(topic, Q0, &mut record).unwrap().position
+    };
+    let (old, kept) = (send("t"), send("other"));
+    let found = |store: &Store, topic| {
+        let key = IndexKey::Key("k");
+        let (begin_timestamp, end_timestamp) = (0, i64::MAX);
+        let query =
+            KeyQuery { topic, key, begin_timestamp, end_timestamp, max_messages: 9, max_bytes: usize::MAX };
+        let records = store.query(query).unwrap().records.into_iter();
+        records.map(|record| decode(record)[0].physical_offset).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&store, "t"), [old]);
+    store.delete_topic("t").unwrap();
+    let new = send("t");
+    let after = killed(&options, &dir.path().join("copy"));
+    for store in [&store, &after] {
+        assert_eq!((found(store, "t"), found(store, "other")), (vec![new], vec![kept]));
+        assert!(store.message_at(old).is_none());
+        assert!(store.message_at(new).is_some() && store.message_at(kept).is_some());
+    }
 }
 
 #[test]

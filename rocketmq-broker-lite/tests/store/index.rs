@@ -170,6 +170,44 @@ fn a_store_copied_while_it_is_written_to_finds_what_was_there() {
 }
 
 #[test]
+fn a_kill_leaves_index_files_that_java_keeps_up_to_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(&dir.path().join("store"));
+    options.queue_flush_interval = std::time::Duration::from_millis(1);
+    options.thorough_queue_flush_interval = std::time::Duration::ZERO;
+    let store = Store::open(options.clone()).unwrap();
+    let number = |bytes: &[u8], at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+    for round in 1..=3 {
+        let sent: Vec<_> = (0..70).map(|_| send(&store, "KEYS\u{1}k\u{2}", b"")).collect();
+        // Java deletes files that end later than the checkpoint says, and relies on what the others count.
+        let (copy, files) = loop {
+            let copy = tempfile::tempdir_in(dir.path()).unwrap();
+            copy_folder(&options.root, copy.path());
+            let checkpoint = std::fs::read(copy.path().join("checkpoint")).unwrap_or(vec![0; 4096]);
+            let index = std::fs::read_dir(copy.path().join("index")).into_iter().flatten();
+            let paths: Vec<_> = index.map(|entry| entry.unwrap().path()).collect();
+            let (mut kept, mut last) = (0, 0);
+            for path in &paths {
+                let file = std::fs::read(path).unwrap();
+                if number(&file, 8) <= number(&checkpoint, 16) {
+                    kept += number(&file, 32) as i32 - 1;
+                    last = last.max(number(&file, 24));
+                }
+            }
+            if kept == 70 * round && last == sent[69] {
+                break (copy, paths);
+            }
+        };
+        let mut copied = options.clone();
+        (copied.root, copied.commit_log_dir) = (copy.path().to_owned(), copy.path().join("commitlog"));
+        let copied = Store::open(copied).unwrap();
+        let everything = KeyQuery { max_messages: 1000, ..by_key("k") };
+        assert_eq!(found(&copied, everything).len() as i32, 70 * round);
+        assert!(files.iter().all(|path| path.exists()), "none is built again");
+    }
+}
+
+#[test]
 fn a_full_disk_makes_the_index_late_but_stops_no_append_and_loses_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path());

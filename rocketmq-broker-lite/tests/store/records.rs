@@ -84,7 +84,23 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_folder(&entry.path(), &target);
         } else if entry.path().extension().is_none() {
-            std::fs::copy(entry.path(), target).unwrap();
+            if from.ends_with("index") {
+                std::fs::write(target, read_at_once(&entry.path())).unwrap();
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
         }
+    }
+}
+
+/// A file as it was at one moment: a copy that goes on while it is written to would have later slots than the header.
+fn read_at_once(path: &Path) -> Vec<u8> {
+    let mut before = std::fs::read(path).unwrap();
+    loop {
+        let after = std::fs::read(path).unwrap();
+        if before == after {
+            return after;
+        }
+        before = after;
     }
 }
