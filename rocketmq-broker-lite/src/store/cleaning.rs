@@ -61,6 +61,8 @@ pub(super) struct OverLimit {
 /// One round.
 pub(super) struct Cleaning<'a> {
     pub(super) options: &'a StoreOptions,
+    /// Whether expired files go at whatever hour it is.
+    pub(super) any_hour: bool,
     pub(super) log: &'a CommitLog,
     pub(super) queues: &'a QueueTable,
     pub(super) batch_queues: &'a BatchQueues,
@@ -92,9 +94,9 @@ impl Cleaning<'_> {
             let Some(oldest) = self.log.oldest() else { return Ok(()) };
             let expired = oldest.newest_ms.saturating_add(keep_ms) <= now;
             let forced = rules.forcibly_above.is_some_and(|limit| used > limit);
-            if !forced
-                && !(expired && (used > rules.any_hour_above || rules.hours.contains(&local_hour(now))))
-            {
+            let hour =
+                || self.any_hour || used > rules.any_hour_above || rules.hours.contains(&local_hour(now));
+            if !forced && !(expired && hour()) {
                 return Ok(());
             }
             if !(self.sync_queues)(oldest.end)? {

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rocketmq_protocol::{LogPosition, QueueOffset};
+use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
 
 use super::error::StoreError;
 use super::queue_files::{QueueFiles, QueueName};
@@ -88,6 +88,11 @@ impl ConsumeQueue {
         queue.min.store(first.min(end), Ordering::Relaxed);
         queue.next.store(end, Ordering::Relaxed);
         Ok((queue, damaged))
+    }
+
+    /// Whether it is this one.
+    pub(super) fn is(&self, topic: &str, queue_id: QueueId) -> bool {
+        self.name.queue_id == queue_id && *self.name.topic == *topic
     }
 
     /// First offset that can be read.
@@ -333,7 +338,7 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use rocketmq_protocol::{QueueId, TagHash};
+    use rocketmq_protocol::TagHash;
 
     use super::*;
     use crate::store::disk::Disk;

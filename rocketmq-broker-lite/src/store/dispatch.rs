@@ -4,7 +4,7 @@
 //! record too and dispatches it. Records are dispatched in log order, each once.
 
 use std::sync::atomic::{AtomicI64, Ordering, fence};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rocketmq_protocol::message::{StoredMessageRef, SysFlag, property, stored};
@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::arrival::Arrival;
 use super::commit_log::{BLANK_HEADER, CommitLog, is_queued};
+use super::consume_queue::ConsumeQueue;
 use super::queue_table::QueueTable;
 use super::unit::Unit;
 
@@ -86,8 +87,9 @@ impl Dispatch {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
-    /// Sees to it that everything appended so far gets dispatched: by this thread, or by the one that is at it.
-    pub(super) fn run(&self, log: &CommitLog, queues: &QueueTable) {
+    /// Sees to it that everything appended so far gets dispatched: by this thread, or by the one that is at it. `likely` is the queue that
+    /// was appended to, which then need not be looked up again.
+    pub(super) fn run(&self, log: &CommitLog, queues: &QueueTable, likely: Option<&Arc<ConsumeQueue>>) {
         loop {
             // Between publishing a record and trying the lock, and between releasing the lock and looking for records: so of an appender that
             // finds the lock taken and a dispatcher that is just leaving, at least one sees the other.
@@ -100,12 +102,18 @@ impl Dispatch {
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
-            while self.dispatch_file(log, queues, &listeners) {}
+            while self.dispatch_file(log, queues, likely, &listeners) {}
         }
     }
 
     /// Dispatches what there is in the file at the current position. False if there was nothing.
-    fn dispatch_file(&self, log: &CommitLog, queues: &QueueTable, listeners: &[Listener]) -> bool {
+    fn dispatch_file(
+        &self,
+        log: &CommitLog,
+        queues: &QueueTable,
+        likely: Option<&Arc<ConsumeQueue>>,
+        listeners: &[Listener],
+    ) -> bool {
         let from = self.position();
         // Log files are deleted oldest first, and never the one that is appended to.
         let Some(file) = log.file_at(from.max(log.start())) else { return false };
@@ -116,7 +124,7 @@ impl Dispatch {
         while let Some(rest) = readable.get(at..).filter(|rest| !rest.is_empty()) {
             match StoredMessageRef::parse(rest) {
                 Ok(message) => {
-                    self.dispatch_message(&message, queues, listeners);
+                    self.dispatch_message(&message, queues, likely, listeners);
                     at += message.total_size();
                 }
                 Err(_) if is_blank(rest) => at = log.file_size(),
@@ -131,17 +139,28 @@ impl Dispatch {
         at > start
     }
 
-    fn dispatch_message(&self, message: &StoredMessageRef<'_>, queues: &QueueTable, listeners: &[Listener]) {
+    fn dispatch_message(
+        &self,
+        message: &StoredMessageRef<'_>,
+        queues: &QueueTable,
+        likely: Option<&Arc<ConsumeQueue>>,
+        listeners: &[Listener],
+    ) {
         self.timestamp.store(message.store_timestamp(), Ordering::Release);
         let inner_batch = message.sys_flag().contains(SysFlag::INNER_BATCH); // an ordinary queue cannot have it
         let Some(unit) = self.queue_units.of(message).filter(|_| !inner_batch) else { return };
-        if !queues.put(message.topic(), message.queue_id(), message.queue_offset(), unit) {
+        let (topic, queue_id, offset) = (message.topic(), message.queue_id(), message.queue_offset());
+        let added = match likely.filter(|likely| likely.is(topic, queue_id)) {
+            Some(queue) => queues.put_to(queue, offset, unit),
+            None => queues.put(topic, queue_id, offset, unit),
+        };
+        if !added {
             return;
         }
         let arrival = Arrival {
-            topic: message.topic(),
-            queue_id: message.queue_id(),
-            queue_offset: message.queue_offset(),
+            topic,
+            queue_id,
+            queue_offset: offset,
             tag_hash: unit.tag_hash,
             position: unit.position,
             size: message.total_size(),

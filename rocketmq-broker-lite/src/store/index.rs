@@ -26,6 +26,7 @@ use super::index_file::{Header, IndexFile, Layout, Wanted};
 use super::index_key::IndexKey;
 use super::index_writer::IndexWriter;
 use super::options::{Clock, StoreOptions};
+use super::progress::{Progress, Report};
 use super::wake::Wake;
 
 /// How long the index lets messages gather: nobody waits for it, and it need not be woken for each.
@@ -36,8 +37,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const WRITE_SIZE: usize = 64 * 1024;
 /// How long one who asks for a key, or an orderly stop, works on what the index is behind.
 const CATCH_UP: Duration = Duration::from_secs(3);
-/// A longer build says how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How far the westernmost time zone is behind UTC.
 const WESTERNMOST_MS: i64 = 12 * 3600 * 1000;
 
@@ -150,16 +149,13 @@ impl Index {
     pub(super) fn follow(&self, log: &CommitLog, dispatched: impl Fn() -> LogPosition) {
         let (mut pause, mut failing) = (GATHER, false);
         while self.wake.wait(pause) {
-            let (from, started) = (self.lock().position, Instant::now());
-            let mut told = started;
+            let mut progress = Progress::new(self.lock().position, Instant::now());
             let outcome = self.build(log, &dispatched, |at| {
                 self.sync()?;
-                if told.elapsed() > PROGRESS_EVERY {
-                    told = Instant::now();
-                    let done = at.get().saturating_sub(from.get());
-                    let bytes_per_second = (done as f64 / started.elapsed().as_secs_f64()) as i64;
-                    let remaining = dispatched().get().saturating_sub(at.get());
-                    info!(position = %at, bytes_per_second, remaining, "building the key index");
+                if let Some(Report { bytes_per_second, remaining_bytes, remaining_seconds }) =
+                    progress.report(at, dispatched(), Instant::now())
+                {
+                    info!(position = %at, bytes_per_second, remaining_bytes, remaining_seconds, "building the key index");
                 }
                 Ok(!self.wake.is_stopped())
             });

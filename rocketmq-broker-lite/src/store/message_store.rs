@@ -137,7 +137,7 @@ impl Store {
         }
         let queue = shared.queues.obtain(topic, queue_id)?;
         let appended = shared.log.append(&queue, records)?;
-        shared.dispatch.run(&shared.log, &shared.queues);
+        shared.dispatch.run(&shared.log, &shared.queues, Some(&queue));
         shared.log_flusher.wake.announce();
         shared.queues_changed.announce();
         shared.index.wake.announce();
@@ -379,7 +379,15 @@ impl Store {
     /// # Errors
     /// When a file cannot be deleted, or queue units cannot be put on disk before their records go.
     pub fn clean(&self) -> Result<(), StoreError> {
-        self.shared.clean()
+        self.shared.clean(false)
+    }
+
+    /// As [`Store::clean`], where expired files go at whatever hour it is: what an administrator asks for. Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::clean`].
+    pub fn clean_at_any_hour(&self) -> Result<(), StoreError> {
+        self.shared.clean(true)
     }
 
     /// Whether appends are taken; if not, why.
@@ -597,11 +605,12 @@ impl Shared {
     }
 
     /// One round of cleaning.
-    fn clean(&self) -> Result<(), StoreError> {
+    fn clean(&self, any_hour: bool) -> Result<(), StoreError> {
         let mut cleaned = self.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
         let synced = || *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         let cleaning = Cleaning {
             options: &self.options,
+            any_hour,
             log: &self.log,
             queues: &self.queues,
             batch_queues: &self.batch_queues,
@@ -623,7 +632,7 @@ impl Shared {
 
     /// The end of an orderly run; threads are gone, appends refused.
     fn finish(&self) -> Result<(), StoreError> {
-        self.dispatch.run(&self.log, &self.queues);
+        self.dispatch.run(&self.log, &self.queues, None);
         let flushed = self.log_flusher.flush(&self.log);
         self.log_flusher.close();
         let indexed = self.index.store(&self.log, self.to_be_indexed());

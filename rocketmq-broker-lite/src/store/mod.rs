@@ -24,6 +24,7 @@ mod log_flusher;
 mod mapped_file;
 mod message_store;
 mod options;
+mod progress;
 mod queue_files;
 mod queue_table;
 mod read;

@@ -85,6 +85,11 @@ impl QueueTable {
 
     pub(super) fn find(&self, topic: &str, queue_id: QueueId) -> Option<Arc<ConsumeQueue>> {
         let queues = self.topics.get(topic)?;
+        // Most topics have the queues 0, 1, 2 and so on. A search would look at several, which among very many queues are all far away.
+        let guess = usize::try_from(queue_id.get()).ok().and_then(|at| queues.get(at));
+        if let Some(queue) = guess.filter(|queue| queue.name.queue_id == queue_id) {
+            return Some(Arc::clone(queue));
+        }
         let at = queues.binary_search_by_key(&queue_id, |queue| queue.name.queue_id).ok()?;
         queues.get(at).map(Arc::clone)
     }
@@ -130,24 +135,29 @@ impl QueueTable {
 
     /// Adds the unit of a message to its queue; false if it is there already or cannot be.
     pub(super) fn put(&self, topic: &str, queue_id: QueueId, offset: QueueOffset, unit: Unit) -> bool {
-        let queue = match self.obtain(topic, queue_id) {
-            Ok(queue) => queue,
+        match self.obtain(topic, queue_id) {
+            Ok(queue) => self.put_to(&queue, offset, unit),
             Err(error) => {
                 error!(%error, position = %unit.position, "message belongs to no possible queue and cannot be consumed");
-                return false;
+                false
             }
-        };
+        }
+    }
+
+    /// As [`QueueTable::put`], of a message whose queue is at hand.
+    pub(super) fn put_to(&self, queue: &Arc<ConsumeQueue>, offset: QueueOffset, unit: Unit) -> bool {
         match queue.put(offset, unit, &self.files) {
             Put::First => {
                 self.unwritten_bytes.fetch_add(UNIT_SIZE as u64, Ordering::Relaxed);
-                lock(&self.unwritten).push(queue);
+                lock(&self.unwritten).push(Arc::clone(queue));
             }
             Put::Added => {
                 self.unwritten_bytes.fetch_add(UNIT_SIZE as u64, Ordering::Relaxed);
             }
             Put::Known => return false,
             Put::OutOfRange { end } => {
-                error!(topic, %queue_id, %offset, end, position = %unit.position, "message has an impossible queue offset and cannot be consumed");
+                let QueueName { topic, queue_id, .. } = &queue.name;
+                error!(%topic, %queue_id, %offset, end, position = %unit.position, "message has an impossible queue offset and cannot be consumed");
                 return false;
             }
         }

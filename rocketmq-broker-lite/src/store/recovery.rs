@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rocketmq_protocol::LogPosition;
 use rocketmq_protocol::message::{MessageError, StoredMessageRef};
@@ -21,13 +21,14 @@ use super::disk::Disk;
 use super::dispatch::{QueueUnits, is_blank};
 use super::error::StoreError;
 use super::mapped_file::MappedFile;
+use super::progress::{Progress, Report};
 use super::queue_files::log_files;
 use super::queue_table::QueueTable;
 
 /// Bytes of units kept in memory while dispatching a long log. With many queues a write touches many files, so not too often.
 const UNWRITTEN_LIMIT: u64 = 64 << 20;
-/// A recovery that takes longer says how far it is.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// After so many records recovery looks at the time.
+const RECORDS_BETWEEN_LOOKS: u64 = 4096;
 
 /// What recovery works on.
 pub(super) struct Recovery<'a> {
@@ -81,7 +82,9 @@ struct Scan {
     lacking: bool,
     last: Option<(LogPosition, i64)>,
     records: u64,
-    told: Instant,
+    progress: Progress,
+    /// Where the last file ends.
+    extent: LogPosition,
 }
 
 impl Recovery<'_> {
@@ -118,8 +121,16 @@ impl Recovery<'_> {
         let mut current = None;
         let mut end = found.first().map_or(0, |(base, _)| *base);
         let all = start_file == 0 && start.get() == end;
-        let mut scan =
-            Scan { dispatch_from: start, all, lacking: false, last: None, records: 0, told: Instant::now() };
+        let last = found.last().map_or(0, |(base, _)| base.saturating_add(self.file_size as i64));
+        let mut scan = Scan {
+            dispatch_from: start,
+            all,
+            lacking: false,
+            last: None,
+            records: 0,
+            progress: Progress::new(start, Instant::now()),
+            extent: LogPosition::new(last),
+        };
 
         let mut rest = found.into_iter().enumerate();
         for (index, (base, path)) in rest.by_ref() {
@@ -241,10 +252,9 @@ impl Recovery<'_> {
             scan.last = Some((position, message.store_timestamp()));
             scan.records += 1;
             at += message.total_size();
-        }
-        if scan.told.elapsed() > PROGRESS_EVERY {
-            info!(path = %file.path().display(), records = scan.records, "recovering the commit log");
-            scan.told = Instant::now();
+            if scan.records % RECORDS_BETWEEN_LOOKS == 0 {
+                scan.tell(file.base().plus(at as i64));
+            }
         }
         Ok(None)
     }
@@ -279,6 +289,17 @@ impl Recovery<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Scan {
+    fn tell(&mut self, at: LogPosition) {
+        if let Some(Report { bytes_per_second, remaining_bytes, remaining_seconds }) =
+            self.progress.report(at, self.extent, Instant::now())
+        {
+            let records = self.records;
+            info!(position = %at, records, bytes_per_second, remaining_bytes, remaining_seconds, "recovering the commit log");
+        }
     }
 }
 

@@ -70,6 +70,32 @@ fn expired_files_go_in_their_hour_and_the_last_one_stays() {
 }
 
 #[test]
+fn expired_files_go_in_one_hour_of_the_day_or_when_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut options, now) = timed(dir.path());
+    options.cleaning.hours = vec![4];
+    options.cleaning.keep = std::time::Duration::ZERO;
+    let store = Store::open(options).unwrap();
+    // Half past, so that zones which are off by half an hour have one hour of the name, too.
+    now.fetch_add(HOUR_MS / 2, Ordering::Relaxed);
+    let mut cleaned_at = Vec::new();
+    for hour in 0..48 {
+        let start = store.min_position();
+        while put(&store, "t", Q0, &[7; 30_000]).position.get() < start.get() + 2 * 65_536 {}
+        store.clean().unwrap();
+        if store.min_position() > start {
+            cleaned_at.push(hour);
+        } else {
+            store.clean_at_any_hour().unwrap();
+            assert!(store.min_position() > start);
+        }
+        now.fetch_add(HOUR_MS, Ordering::Relaxed);
+    }
+    assert_eq!(cleaned_at.len(), 2);
+    assert_eq!(cleaned_at[0] + 24, cleaned_at[1]);
+}
+
+#[test]
 fn queue_files_follow_the_log_and_reads_say_where_to_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (mut options, _) = timed(dir.path());

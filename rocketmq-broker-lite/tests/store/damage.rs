@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rocketmq_broker_lite::store::{Store, StoreError, StoreOptions};
+use rocketmq_broker_lite::store::{IndexKey, KeyQuery, Store, StoreError, StoreOptions};
 use rocketmq_protocol::QueueId;
+use rocketmq_protocol::message::SysFlag;
 
-use super::records::{copy_folder, drain, options, put};
+use super::records::{Q0, copy_folder, decode, drain, options, put, record};
 
 const LOG_FILE: i64 = 4096;
 const UNITS_PER_FILE: usize = 10;
@@ -209,6 +210,85 @@ fn a_checkpoint_cut_or_damaged_anywhere_loses_nothing() {
             fs::write(copy.join("checkpoint"), bytes).unwrap();
             check(&copy, RECORDS, &format!("checkpoint {case}"));
         }
+    }
+}
+
+#[test]
+fn an_index_damaged_anywhere_costs_keys_of_a_chain_and_no_message() {
+    let (slots, items) = (10, 60);
+    let dir = tempfile::tempdir().unwrap();
+    let open = |root: &Path| {
+        let mut options = small(root);
+        (options.index_slots, options.index_items) = (slots, items);
+        Store::open(options)
+    };
+    let send = |store: &Store, key: usize| {
+        let keys = format!("KEYS\u{1}k{key}\u{2}");
+        store.append("t", Q0, &mut record("t", Q0, &body(key), &keys, SysFlag::default())).unwrap().position
+    };
+    let found = |store: &Store, key: usize| {
+        let key = format!("k{key}");
+        let key = IndexKey::Key(&key);
+        let (begin_timestamp, end_timestamp, max_messages) = (0, i64::MAX, 9);
+        let query =
+            KeyQuery { topic: "t", key, begin_timestamp, end_timestamp, max_messages, max_bytes: usize::MAX };
+        let records = store.query(query).unwrap().records.into_iter().flat_map(decode);
+        records.map(|message| message.physical_offset).collect::<Vec<_>>()
+    };
+    let store = open(&dir.path().join("original")).unwrap();
+    let places: Vec<_> = (0..RECORDS).map(|key| send(&store, key)).collect();
+    store.close().unwrap();
+    drop(store);
+    fs::write(dir.path().join("original/abort"), "1").unwrap();
+    let name = fs::read_dir(dir.path().join("original/index")).unwrap().next().unwrap().unwrap().file_name();
+    let whole = fs::read(dir.path().join("original/index").join(&name)).unwrap();
+
+    let copied = || {
+        let copy = dir.path().join("copy");
+        fs::remove_dir_all(&copy).ok();
+        copy_folder(&dir.path().join("original"), &copy);
+        copy
+    };
+    // Each number of header, slots and items, in one of two ways; from there on; all.
+    let numbers = (0..whole.len()).step_by(4);
+    for (case, at) in numbers.enumerate() {
+        let copy = copied();
+        let mut bytes = whole.clone();
+        match case % 3 {
+            0 => bytes[at + 3] ^= 0x55,
+            1 => bytes[at..at + 4].fill(0),
+            _ => bytes[at..].fill(0),
+        }
+        fs::write(copy.join("index").join(&name), bytes).unwrap();
+        let store = open(&copy).unwrap();
+        assert_eq!(drain(&store, "t", Q0).len(), RECORDS, "byte {at}");
+        let lost = places.iter().enumerate().filter(|(key, at)| {
+            let found = found(&store, *key);
+            assert!(found.is_empty() || found == [**at], "key {key}: {found:?}");
+            found.is_empty()
+        });
+        let (lost, in_items) = (lost.count(), at >= 40 + slots as usize * 4);
+        // A damaged item ends the chain of its slot, a damaged slot hides it.
+        assert!(case % 3 == 2 || at < 40 || lost <= 20, "byte {at} costs {lost} keys");
+        assert!(case % 3 != 1 || !in_items || lost <= 10, "byte {at} costs {lost} keys");
+        let new = send(&store, RECORDS);
+        assert_eq!(found(&store, RECORDS), [new], "byte {at}");
+    }
+    let copy = copied();
+    fs::write(copy.join("index").join(&name), &whole[..100]).unwrap();
+    let refused = open(&copy).unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::FileSize { path, found: 100, .. } if path.ends_with(&name)),
+        "{refused}"
+    );
+    for gone in [copy.join("index").join(&name), copy.join("index")] {
+        if gone.is_dir() { fs::remove_dir_all(&gone) } else { fs::remove_file(&gone) }.unwrap();
+        let store = open(&copy).unwrap();
+        assert!(
+            (0..RECORDS).all(|key| found(&store, key) == [places[key]]),
+            "{} is made again",
+            gone.display()
+        );
     }
 }
 
