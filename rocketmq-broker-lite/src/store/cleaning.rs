@@ -96,7 +96,7 @@ impl Cleaning<'_> {
             let forced = rules.forcibly_above.is_some_and(|limit| used > limit);
             let hour =
                 || self.any_hour || used > rules.any_hour_above || rules.hours.contains(&local_hour(now));
-            if !forced && !(expired && hour()) {
+            if !(forced || (expired && hour())) {
                 return Ok(());
             }
             if !(self.sync_queues)(oldest.end)? {
