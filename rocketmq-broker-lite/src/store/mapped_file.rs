@@ -281,9 +281,10 @@ mod tests {
     fn what_is_read_once_is_the_first_to_leave_memory() {
         const SIZE: usize = 1 << 20;
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("00000000000000000000"), vec![7; SIZE]).unwrap();
-        let file =
-            MappedFile::open_full(dir.path().join("00000000000000000000"), LogPosition::ZERO, SIZE).unwrap();
+        let path = dir.path().join("00000000000000000000");
+        std::fs::write(&path, vec![7; SIZE]).unwrap();
+        File::open(&path).unwrap().sync_all().unwrap(); // what is old is on disk
+        let file = MappedFile::open_full(path, LogPosition::ZERO, SIZE).unwrap();
         let sum = |bytes: Bytes| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
         assert_eq!(sum(file.slice(0, SIZE).unwrap()), 7 * SIZE as u64);
         let before = in_use(&file);
