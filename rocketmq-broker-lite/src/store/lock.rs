@@ -15,7 +15,14 @@ use super::error::StoreError;
 /// because a POSIX lock does not keep out a second store in the same process. Java: `store/DefaultMessageStore.java`.
 #[derive(Debug)]
 pub(super) struct FolderLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked and has not started its program yet still has the file open.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl FolderLock {
@@ -31,7 +38,7 @@ impl FolderLock {
             Err(errno) => return Err(StoreError::io("lock", &path)(errno.into())),
         }
         file.write_all(b"lock").map_err(StoreError::io("write", &path))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
