@@ -156,6 +156,24 @@ async fn brokers_hear_of_a_group_at_once_and_again_on_a_new_connection() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_that_was_on_its_way_while_a_consumer_joined_is_no_news_of_it() {
+    let (name_server, a) = one_broker().await;
+    a.script.answer(Heartbeat::CODE, [Answer::Later]);
+    let client = client(&name_server).start().await.unwrap();
+    client.route("orders", client.request_deadline()).await.unwrap();
+    let _producer = Producer::builder("p").client(&client).start().await.unwrap();
+    a.script.await_count(Heartbeat::CODE, 1).await;
+    let _membership = client.register_consumer(consumer("c", &Arc::default())).unwrap();
+    a.answer_late_heartbeats();
+    // Without being asked to, and long before the next one is due.
+    let tells =
+        |heartbeat: &Heartbeat| heartbeat.data.consumer_data_set.iter().any(|data| data.group_name == "c");
+    a.script.await_count(Heartbeat::CODE, 2).await;
+    assert_eq!(client.heartbeat().await, 1);
+    assert!(a.heartbeats.lock().unwrap().iter().any(tells));
+}
+
+#[tokio::test]
 async fn a_change_in_a_group_wakes_its_consumer_and_no_other() {
     let (name_server, a) = one_broker().await;
     let client = client(&name_server).start().await.unwrap();

@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     HangUp,
     /// As usual, but with this code.
     Accept(ResponseCode),
+    /// As usual, but not before [`FakeBroker::answer_late_heartbeats`].
+    Later,
 }
 
 /// What a peer has been asked, and how it will answer.
@@ -39,6 +41,7 @@ pub(crate) struct Script {
     asked: Notify,
     next: Mutex<Vec<(RequestCode, VecDeque<Answer>)>>,
     kept: Mutex<Vec<Call>>,
+    later: Mutex<Vec<Call>>,
     connections: Mutex<BTreeMap<ConnectionId, Connection>>,
 }
 
@@ -100,6 +103,10 @@ impl Script {
             }
             Some(Answer::HangUp) => {
                 call.connection().close();
+                None
+            }
+            Some(Answer::Later) => {
+                self.later.lock().unwrap().push(call);
                 None
             }
         }
@@ -316,6 +323,14 @@ impl Service for BrokerService {
 }
 
 impl FakeBroker {
+    /// Answers the heartbeats that were told to wait.
+    pub(crate) fn answer_late_heartbeats(&self) {
+        for call in std::mem::take(&mut *self.script.later.lock().unwrap()) {
+            self.heartbeats.lock().unwrap().push(call.read().unwrap());
+            call.reply(&HeartbeatReply { supports_v2: None, subscription_changed: None });
+        }
+    }
+
     pub(crate) async fn start(name: &'static str) -> Self {
         let service = BrokerService {
             script: Arc::default(),
