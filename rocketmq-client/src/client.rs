@@ -68,6 +68,8 @@ struct Handle {
 /// The state of a client. Its tasks own it; they end when the last [`Handle`] goes.
 pub(crate) struct Core {
     pub(crate) id: ByteString,
+    /// An id that is the same after a restart: the one that was chosen, or Java's for clients without a name.
+    pub(crate) lasting_id: String,
     pub(crate) options: Options,
     pub(crate) name_servers: NameServers,
     pub(crate) connections: Connections,
@@ -99,6 +101,7 @@ impl Client {
     ) -> Self {
         let address = local_address();
         let process = std::process::id();
+        let lasting_id = id.clone().unwrap_or_else(|| format!("{address}@DEFAULT"));
         let suffix = if options.streaming { "@STREAM" } else { "" };
         let id = id.unwrap_or_else(|| format!("{address}@{process}#{:016x}{suffix}", rand::random::<u64>()));
         let members = Arc::new(Members::default());
@@ -108,6 +111,7 @@ impl Client {
         let stop = CancellationToken::new();
         let core = Arc::new(Core {
             id: id.into(),
+            lasting_id,
             name_servers: NameServers::new(name_servers),
             connections: Connections::new(transport, service, stop.clone()),
             routes: RouteTable::new(),

@@ -1,6 +1,7 @@
 //! [`Error`]: what went wrong, with whom, and whether to try again.
 
 use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +185,14 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: MessageError,
+    },
+    /// The offsets of a broadcasting consumer cannot be read, written, or had alone.
+    #[error("offsets in {}: {reason}", folder.display())]
+    LocalOffsets {
+        /// Where they are.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// It was shut down.
     #[error("{what} was shut down")]

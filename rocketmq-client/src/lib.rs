@@ -36,10 +36,12 @@ mod trace;
 pub use client::Client;
 pub use client_builder::ClientBuilder;
 pub use consumer::{
-    Ack, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ConsumeEvent, ConsumeFrom,
-    ConsumeInterceptor, ConsumeResult, Deliveries, Delivery, Filter, HandlerError, LitePullConsumer,
-    LitePullConsumerBuilder, MessageListener, PullConsumer, PullConsumerBuilder, PullOutcome, PullRequest,
-    PushConsumer, PushConsumerBuilder, QueueLag, SeekTo, StreamConsumer, StreamConsumerBuilder,
+    Ack, AllocateError, AllocateStrategy, Averagely, AveragelyByCircle, Batch, ByConfig, ByMachineRoom,
+    ConsistentHash, ConsumeEvent, ConsumeFrom, ConsumeInterceptor, ConsumeResult, Deliveries, Delivery,
+    Filter, HandlerError, LitePullConsumer, LitePullConsumerBuilder, MachineRoomNearby, MachineRoomResolver,
+    MessageListener, OrderlyAck, OrderlyContext, OrderlyListener, PullConsumer, PullConsumerBuilder,
+    PullOutcome, PullRequest, PushConsumer, PushConsumerBuilder, QueueLag, SeekTo, StreamConsumer,
+    StreamConsumerBuilder, StuckQueue,
 };
 pub use error::{Attempt, Error, NameServerFailure};
 pub use message::{Delay, Message, MessageBuilder};

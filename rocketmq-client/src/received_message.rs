@@ -133,6 +133,11 @@ impl ReceivedMessage {
         after
     }
 
+    /// As the broker has it.
+    pub(crate) fn stored(&self) -> &StoredMessage {
+        &self.stored
+    }
+
     /// The producer's own number.
     pub fn flag(&self) -> i32 {
         self.stored.flag

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::flow_control::FlowControl;
+use super::flow_control::QueueFlow;
 use super::member::now_ms;
 use super::offset_store::OffsetStore;
 use super::process_queue::ProcessQueue;
+use super::queue_lock::QueueLock;
 use crate::Error;
 
 /// A queue while it belongs to this consumer. It is given up once and never comes back: when the queue comes again, that
@@ -22,7 +23,9 @@ use crate::Error;
 pub(super) struct AssignedQueue {
     pub(super) id: MessageQueue,
     pub(super) subscription: Arc<SubscriptionData>,
-    flow: Arc<FlowControl>,
+    /// The broker's lock, where messages are handled in order.
+    pub(super) lock: QueueLock,
+    flow: QueueFlow,
     /// Held to note what was read or finished.
     unfinished: Mutex<ProcessQueue>,
     /// Something was finished.
@@ -38,13 +41,16 @@ pub(super) struct AssignedQueue {
     /// When it was last pulled from and last had a message handled, in milliseconds since 1970.
     pulled_at: AtomicI64,
     handled_at: AtomicI64,
+    /// The message that keeps failing in its place, and how often it has. Held to look or to change.
+    stuck: Mutex<Option<(QueueOffset, i32)>>,
 }
 
 impl AssignedQueue {
-    pub(super) fn new(id: MessageQueue, subscription: Arc<SubscriptionData>, flow: Arc<FlowControl>) -> Self {
+    pub(super) fn new(id: MessageQueue, subscription: Arc<SubscriptionData>, flow: QueueFlow) -> Self {
         Self {
             id,
             subscription,
+            lock: QueueLock::new(),
             flow,
             unfinished: Mutex::new(ProcessQueue::new(QueueOffset::ZERO)),
             freed: Notify::new(),
@@ -54,7 +60,18 @@ impl AssignedQueue {
             committed: tokio::sync::Mutex::default(),
             pulled_at: AtomicI64::new(0),
             handled_at: AtomicI64::new(0),
+            stuck: Mutex::default(),
         }
+    }
+
+    /// Notes which message fails again and again, or that none does.
+    pub(super) fn stuck(&self, message: Option<(QueueOffset, i32)>) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    }
+
+    /// The message that keeps failing in its place, and how often it has.
+    pub(super) fn stuck_at(&self) -> Option<(QueueOffset, i32)> {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to read at `offset`.
@@ -188,6 +205,25 @@ impl AssignedQueue {
         let mut committed = self.committed.lock().await;
         let offset = self.forget();
         self.tell(store, &mut committed, offset).await
+    }
+
+    /// Waits until no handler has messages of it. It must have been told to leave.
+    pub(super) async fn handled(&self) {
+        self.handling.wait().await;
+    }
+
+    /// Makes known where the group begins in a queue that it had no offset for, so that it begins there after a crash,
+    /// too: before, "at the end" would be somewhere else.
+    pub(super) async fn settle(&self, store: &OffsetStore, offset: QueueOffset) -> Result<(), Error> {
+        let mut committed = self.committed.lock().await;
+        self.tell(store, &mut committed, Some(offset).filter(|_| !self.is_gone())).await
+    }
+
+    /// Gives the queue up since its lock is lost, and tells its handler. Nothing is committed: another member may have
+    /// gone on from what was.
+    pub(super) fn lose_lock(&self) {
+        self.lock.lose();
+        self.abandon();
     }
 
     /// Gives the queue up and tells nobody: what is not committed comes again to the next owner.

@@ -21,6 +21,8 @@ pub(super) struct Assignment {
 struct Assigned {
     queue: Arc<AssignedQueue>,
     fetch: JoinHandle<()>,
+    /// It is being given up, which takes until its handlers end. It cannot be taken again before.
+    releasing: bool,
 }
 
 impl Assigned {
@@ -32,8 +34,18 @@ impl Assigned {
 
 impl Assignment {
     pub(super) fn add(&self, queue: Arc<AssignedQueue>, fetch: JoinHandle<()>) {
-        self.lock().insert(queue.id.clone(), Assigned { queue, fetch });
+        self.lock().insert(queue.id.clone(), Assigned { queue, fetch, releasing: false });
         self.came.notify_waiters();
+    }
+
+    /// These will be [removed](Self::remove) later.
+    pub(super) fn releasing(&self, queues: &[Arc<AssignedQueue>]) {
+        let mut assigned = self.lock();
+        for queue in queues {
+            if let Some(assigned) = assigned.get_mut(&queue.id) {
+                assigned.releasing = true;
+            }
+        }
     }
 
     pub(super) fn remove(&self, queues: &[Arc<AssignedQueue>]) {
@@ -54,7 +66,7 @@ impl Assignment {
     }
 
     /// What has to change so that the queues of `topic` are `wanted`: those to give up, and those to take. A queue that is
-    /// no longer read, because its offset was moved, is both.
+    /// no longer read, because its offset was moved, is both. One that is still being given up is neither.
     pub(super) fn difference(
         &self,
         topic: &str,
@@ -62,8 +74,9 @@ impl Assignment {
     ) -> (Vec<Arc<AssignedQueue>>, Vec<MessageQueue>) {
         let assigned = self.lock();
         let of_topic = assigned.values().filter(|assigned| assigned.queue.id.topic == topic);
-        let (kept, given_up): (Vec<_>, Vec<_>) =
-            of_topic.partition(|assigned| wanted.contains(&assigned.queue.id) && assigned.is_read());
+        let (kept, given_up): (Vec<_>, Vec<_>) = of_topic.partition(|assigned| {
+            assigned.releasing || (wanted.contains(&assigned.queue.id) && assigned.is_read())
+        });
         let kept: BTreeSet<_> = kept.into_iter().map(|assigned| &assigned.queue.id).collect();
         let taken = wanted.iter().filter(|queue| !kept.contains(queue)).cloned().collect();
         (given_up.into_iter().map(|assigned| Arc::clone(&assigned.queue)).collect(), taken)

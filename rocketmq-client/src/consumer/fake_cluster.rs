@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rocketmq_protocol::body::{
-    BrokerData, ConsumerListByGroup, HeartbeatData, MASTER_ID, Perm, QueueData, TopicRouteData,
+    BrokerData, ConsumerListByGroup, HeartbeatData, LockBatchResponse, MASTER_ID, Perm, QueueData,
+    TopicRouteData,
 };
 use rocketmq_protocol::message::{Properties, PropertiesBuilder, StoredMessage, SysFlag};
 use rocketmq_protocol::request::{Request, Segments};
@@ -41,6 +42,10 @@ pub(super) struct Seen {
     /// Where the group stands, by topic and queue.
     pub(super) offsets: BTreeMap<(String, i32), i64>,
     pub(super) sent_back: Vec<SendMessageBack>,
+    /// What was sent as a message.
+    pub(super) sent: Vec<SendMessage>,
+    /// Who holds the lock of a queue.
+    pub(super) locks: BTreeMap<(String, i32), String>,
     /// Highest offset asked for, by topic and queue.
     pub(super) pulled: BTreeMap<(String, i32), i64>,
     /// Every pull, in order.
@@ -119,6 +124,18 @@ impl FakeCluster {
         }
     }
 
+    /// Gives somebody the lock of a queue, whoever has it.
+    pub(super) fn lock(&self, topic: &str, queue: i32, owner: &str) {
+        self.see().locks.insert((topic.to_owned(), queue), owner.to_owned());
+    }
+
+    /// Where a request of this kind comes in the order of all requests, first or last.
+    pub(super) fn place(&self, code: RequestCode) -> Option<(usize, usize)> {
+        let seen = self.see();
+        let is_it = |seen: &RequestCode| *seen == code;
+        Some((seen.requests.iter().position(is_it)?, seen.requests.iter().rposition(is_it)?))
+    }
+
     /// Refuses the next request of this kind.
     pub(super) fn refuse(&self, request: RequestCode, code: ResponseCode) {
         self.see().refusals.push_back((request, code));
@@ -160,6 +177,11 @@ impl FakeCluster {
 impl Seen {
     pub(super) fn count(&self, code: RequestCode) -> usize {
         self.requests.iter().filter(|&&seen| seen == code).count()
+    }
+
+    /// Whether nobody waits for messages.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.held.is_empty()
     }
 
     pub(super) fn offset(&self, topic: &str, queue: i32) -> Option<i64> {
@@ -286,6 +308,44 @@ impl State {
                 seen.sent_back.push(call.read().unwrap());
                 call.done();
             }
+            LockBatch::CODE => {
+                let wanted = call.read::<LockBatch>().unwrap().queues;
+                let mut locked = Vec::new();
+                for queue in wanted.mq_set {
+                    let key = (queue.topic.clone(), queue.queue_id.get());
+                    if *seen.locks.entry(key).or_insert_with(|| wanted.client_id.clone()) == wanted.client_id
+                    {
+                        locked.push(queue);
+                    }
+                }
+                let locked = LockBatchResponse { lock_ok_mq_set: locked };
+                call.reply(&LockBatchReply { locked });
+            }
+            UnlockBatch::CODE => {
+                let given_back = call.read::<UnlockBatch>().unwrap().queues;
+                for queue in given_back.mq_set {
+                    let key = (queue.topic, queue.queue_id.get());
+                    if seen.locks.get(&key) == Some(&given_back.client_id) {
+                        seen.locks.remove(&key);
+                    }
+                }
+                call.done();
+            }
+            SendMessage::CODE => {
+                let request = call.read::<SendMessage>().unwrap();
+                let queue_id = request.queue_id;
+                seen.sent.push(request);
+                call.reply(&SendReply {
+                    message_id: "7F00000100002A9F0000000000000000".into(),
+                    queue_id,
+                    queue_offset: QueueOffset::ZERO,
+                    transaction_id: None,
+                    batch_unique_id: None,
+                    recall_handle: None,
+                    region: None,
+                    trace_on: None,
+                });
+            }
             CheckClientConfig::CODE => {
                 call.refuse(ResponseCode::SUBSCRIPTION_PARSE_FAILED, "no such operator")
             }
@@ -313,5 +373,7 @@ impl Service for State {
     fn disconnected(&self, connection: &Connection) {
         let mut seen = self.seen.lock().unwrap();
         seen.held.retain(|(_, call)| call.connection().id() != connection.id());
+        drop(seen);
+        self.changed.notify_waiters();
     }
 }

@@ -3,6 +3,7 @@
 //! There is one such task per queue and it has at most one pull under way, so that no message is read twice and no pull
 //! gets lost.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rocketmq_protocol::message::property;
 use rocketmq_protocol::requests::{LitePullMessage, PullFlag, PullMessage, PullReply};
 use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -51,6 +53,8 @@ pub(super) struct Fetch {
     pub(super) kind: QueueKind,
     /// Somebody else may still be handling messages of it.
     pub(super) handed_over: bool,
+    /// Where messages that are handled in order go.
+    pub(super) inbox: Option<UnboundedSender<ReceivedMessage>>,
 }
 
 impl Fetch {
@@ -69,7 +73,9 @@ impl Fetch {
 
     /// Reads on and on. Returns the offset to begin anew with when the broker does not have the one to read on from.
     async fn read(&self) -> QueueOffset {
-        if self.handed_over {
+        if self.needs_lock() {
+            self.queue.lock.held().await; // the previous owner gives it back after its last commit
+        } else if self.handed_over {
             tokio::time::sleep(HAND_OVER).await;
         }
         let start = self.start().await;
@@ -82,9 +88,14 @@ impl Fetch {
         loop {
             self.queue.room().await;
             self.pipeline.steering.resumed(&self.queue.id).await;
+            let mut suspended = self.pipeline.suspended.subscribe();
+            suspended.wait_for(|suspended| !suspended).await.ok(); // the pipeline owns the sender
             let (before, begun) = (self.queue.next(), Instant::now());
             self.queue.pulling();
-            let answer = source.pull(&self.pipeline, &self.queue, broker_id).await;
+            let answer = tokio::select! {
+                answer = source.pull(&self.pipeline, &self.queue, broker_id) => answer,
+                _ = suspended.wait_for(|suspended| *suspended) => continue,
+            };
             let taken = match answer {
                 // A replica that lags behind must not move the group.
                 Ok((ResponseCode::PULL_OFFSET_MOVED, _)) if broker_id != MASTER => {
@@ -134,7 +145,10 @@ impl Fetch {
                 ResponseCode::SUBSCRIPTION_NOT_EXIST
                 | ResponseCode::SUBSCRIPTION_NOT_LATEST
                 | ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-            ) => client.members_changed(),
+            ) => {
+                self.pipeline.subscription_check.refused(&self.pipeline.group, &queue.topic);
+                client.members_changed();
+            }
             _ if error.doubts_route() => {
                 let deadline = client.request_deadline();
                 client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;
@@ -165,11 +179,27 @@ impl Fetch {
             return Ok(stored);
         }
         let deadline = Deadline::after(OFFSET_LIMIT);
-        match pipeline.settings.from.begin(*kind) {
+        let start = match pipeline.settings.from.begin(*kind) {
             Begin::Min => pipeline.client.min_offset(&queue.id, deadline).await,
             Begin::Max => pipeline.client.max_offset(&queue.id, deadline).await,
             Begin::Time(ms) => pipeline.client.offset_at(&queue.id, ms, deadline).await,
-        }
+        }?;
+        queue.settle(&pipeline.store, start).await?;
+        Ok(start)
+    }
+
+    /// Whether messages may only be read under the broker's lock.
+    fn needs_lock(&self) -> bool {
+        self.pipeline.ordered.as_ref().is_some_and(|ordered| ordered.assigned.is_some())
+    }
+
+    /// Whether the user wants the message handled. A filter that panics does not say no.
+    fn passes(&self, message: &ReceivedMessage) -> bool {
+        let Some(filter) = &self.pipeline.settings.message_filter else { return true };
+        catch_unwind(AssertUnwindSafe(|| filter(message))).unwrap_or_else(|_| {
+            warn!(queue = %self.queue.id, offset = %message.queue_offset(), "message filter panicked; message let through");
+            true
+        })
     }
 
     /// Hands the messages of an answer to the workers. What follows a message that cannot be read is left for the next
@@ -185,7 +215,10 @@ impl Fetch {
                     next = message.queue_offset.plus(1);
                     if selects(&queue.subscription, message.properties.get(property::TAGS)) {
                         let (offset, bytes) = (message.queue_offset, message.body.len());
-                        wanted.push((offset, bytes, ReceivedMessage::new(message, &source.broker)));
+                        let message = ReceivedMessage::new(message, &source.broker);
+                        if self.passes(&message) {
+                            wanted.push((offset, bytes, message));
+                        }
                     }
                 }
                 Err(source) => {
@@ -201,6 +234,12 @@ impl Fetch {
         let mut ready = Vec::with_capacity(wanted.len());
         queue.put(wanted, next, |message| ready.push(message));
         pipeline.consumption.pulled(&queue.id.topic, ready.len(), took);
+        if let Some(inbox) = &self.inbox {
+            for message in ready {
+                inbox.send(message).ok(); // whoever does not listen any more has given the queue up
+            }
+            return failure.map_or(Ok(()), Err);
+        }
         let mut deliveries = Vec::with_capacity(ready.len().div_ceil(pipeline.settings.batch));
         while !ready.is_empty() {
             let batch: Arc<[_]> = ready.drain(..pipeline.settings.batch.min(ready.len())).collect();
@@ -255,8 +294,9 @@ impl Source {
             flag = flag.with(PullFlag::SUBSCRIPTION).with(PullFlag::LITE_PULL);
         }
         // Only what no commit of ours can overtake, and only to the master, which keeps offsets.
-        let settled =
-            queue.settled().filter(|offset| broker_id == MASTER && *offset > QueueOffset::ZERO && !polled);
+        let settled = queue.settled().filter(|offset| {
+            broker_id == MASTER && *offset > QueueOffset::ZERO && !polled && !pipeline.store.is_local()
+        });
         if settled.is_some() {
             flag = flag.with(PullFlag::COMMIT_OFFSET);
         }

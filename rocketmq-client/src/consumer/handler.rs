@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -88,7 +89,13 @@ where
 
 /// The listener's verdict on `messages`; a panic becomes an error.
 pub(super) async fn consume(listener: &dyn MessageListener, messages: Batch) -> Result<Ack, HandlerError> {
-    let mut handling = listener.consume(messages);
+    caught(listener.consume(messages)).await
+}
+
+/// What a handler says; a panic becomes an error.
+pub(super) async fn caught<T>(
+    mut handling: Pin<Box<dyn Future<Output = Result<T, HandlerError>> + Send + '_>>,
+) -> Result<T, HandlerError> {
     std::future::poll_fn(|context| {
         // After a panic the future is not polled again; what else the handler left half-done is its own affair.
         match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {

@@ -59,6 +59,11 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
+    /// Whether nothing runs around the handler.
+    pub(super) fn is_empty(&self) -> bool {
+        self.interceptors.is_empty() && self.trace.is_none()
+    }
+
     /// The listener with everything around it.
     pub(super) async fn around(
         self,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,24 +14,30 @@ use rocketmq_protocol::body::{
 };
 use rocketmq_protocol::name::{self, RETRY_PREFIX};
 use rocketmq_protocol::requests::CheckClientConfig;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::allocate::{AllocateStrategy, Averagely};
+use super::assigned_queue::AssignedQueue;
 use super::assignment::Assignment;
 use super::consumption::Consumption;
 use super::dispatch::Dispatcher;
 use super::filter::Filter;
 use super::flow_control::{FlowControl, Limits};
 use super::handler::MessageListener;
+use super::in_order::Ordered;
+use super::local_offsets::{LocalOffsets, default_folder};
+use super::lock_keeper::{keep_locks, unlock};
 use super::offset_store::{Occasion, OffsetStore, commit_all};
-use super::pipeline::{Pipeline, Settings};
+use super::orderly::OrderlyListener;
+use super::pipeline::{MessageFilter, Pipeline, Settings};
 use super::rebalance::Rebalance;
 use super::service::{HANDLERS_MAY_FINISH, MemberService};
 use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
+use super::subscription_check::SubscriptionCheck;
 use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
 use crate::membership::Membership;
@@ -52,6 +59,8 @@ pub(super) struct Member {
     pub(super) tracer: Option<Tracer>,
     /// It ends with the consumer.
     owns_client: bool,
+    /// Tasks that must go on until every handler has ended.
+    background: TaskTracker,
     /// Ends every task where it waits, handlers included.
     pub(super) kill: CancellationToken,
     _killer: DropGuard,
@@ -80,6 +89,21 @@ pub(super) struct Setup {
     pub(super) filters: BTreeMap<String, Filter>,
     /// Whether progress is committed without being asked for.
     pub(super) commits: bool,
+    pub(super) consume_timeout: Duration,
+    pub(super) message_filter: Option<MessageFilter>,
+    /// Present when messages are handled in order.
+    pub(super) ordered: Option<OrderedSetup>,
+    /// Every member gets every message, and keeps its own offsets.
+    pub(super) broadcasting: bool,
+    /// Where they are kept; a folder of the user's home when absent.
+    pub(super) offsets_folder: Option<PathBuf>,
+}
+
+/// What handles messages in order.
+pub(super) struct OrderedSetup {
+    pub(super) listener: Box<dyn OrderlyListener>,
+    pub(super) concurrency: usize,
+    pub(super) suspend: Duration,
 }
 
 /// The builder methods of all consumers that have a [`Setup`], on a builder that calls it `setup`.
@@ -125,6 +149,13 @@ macro_rules! setup_methods {
             self
         }
 
+        /// Unfinished messages of all queues of one topic, and bytes of their bodies, above which the topic is not read on.
+        /// Default: no limit of its own.
+        pub fn topic_limit(mut self, messages: usize, bytes: usize) -> Self {
+            self.setup.limits.topic = $crate::consumer::process_queue::Held { messages, bytes };
+            self
+        }
+
         /// Unfinished messages of all queues, and bytes of their bodies, above which nothing is read on. Default 10,000
         /// messages, 256 MiB.
         pub fn total_limit(mut self, messages: usize, bytes: usize) -> Self {
@@ -150,7 +181,8 @@ macro_rules! member_methods {
             &self.member.pipeline.group
         }
 
-        /// The queues that belong to this consumer now, sorted.
+        /// The queues that belong to this consumer now, sorted. With more members in the group than queues some have none:
+        /// they wait to take over from others.
         pub fn assigned_queues(&self) -> Vec<$crate::MessageQueue> {
             self.member.assignment.queues().iter().map(|queue| queue.id.clone()).collect()
         }
@@ -202,6 +234,11 @@ impl Setup {
             assigned: None,
             filters: BTreeMap::new(),
             commits: true,
+            consume_timeout: Duration::from_secs(15 * 60),
+            message_filter: None,
+            ordered: None,
+            broadcasting: false,
+            offsets_folder: None,
         }
     }
 
@@ -210,6 +247,12 @@ impl Setup {
         let subscriptions = self.checked_subscriptions()?;
         let choice = if self.polled { self.client.streaming() } else { self.client };
         let (client, owns_client) = choice.start().await?;
+        let store = if self.broadcasting {
+            OffsetStore::Local(open_local(self.offsets_folder, &client, &self.group).await?)
+        } else {
+            let new_store = if self.commits { OffsetStore::new } else { OffsetStore::quiet };
+            new_store(client.clone(), self.group.clone())
+        };
         let kill = client.stop_token();
         let killer = kill.clone().drop_guard();
         let group = ByteString::from(self.group.as_str());
@@ -219,14 +262,23 @@ impl Setup {
         let rebalance = Arc::new(Notify::new());
         let membership = client.register_consumer(ConsumerRegistration {
             group: self.group.clone(),
-            heartbeat: heartbeat(self.group.clone(), self.from, self.polled, &subscriptions),
+            heartbeat: heartbeat(self.group, self.from, self.polled, self.broadcasting, &subscriptions),
             rebalance: Arc::clone(&rebalance),
         })?;
         // A broker that does not list us would make for an empty share.
         let brokers = client.heartbeat().await;
-        let new_store = if self.commits { OffsetStore::new } else { OffsetStore::quiet };
+        let max_reconsume_times = self.max_reconsume_times.map(i32::from);
+        let assigned = (self.ordered.is_some() && !self.broadcasting).then(|| Arc::new(Notify::new()));
+        let ordered = self.ordered.map(|setup| Ordered {
+            listener: setup.listener,
+            permits: Arc::new(Semaphore::new(setup.concurrency)),
+            suspend: setup.suspend,
+            max_failures: max_reconsume_times,
+            assigned: assigned.clone(),
+        });
         let pipeline = Arc::new(Pipeline {
-            store: Arc::new(new_store(client.clone(), self.group)),
+            store: Arc::new(store),
+            ordered: ordered.map(Arc::new),
             client,
             group,
             flow: Arc::new(FlowControl::new(self.limits)),
@@ -237,13 +289,18 @@ impl Setup {
                 batch: self.batch_size,
                 pull: i32::try_from(self.pull_batch_size).unwrap_or(i32::MAX),
                 from: self.from,
-                max_reconsume_times: self.max_reconsume_times.map(i32::from),
+                max_reconsume_times,
+                consume_timeout: self.consume_timeout,
+                message_filter: self.message_filter,
                 concurrency: self.concurrency,
                 polled: self.polled,
             },
+            subscription_check: SubscriptionCheck::default(),
             rebalance,
+            suspended: watch::Sender::new(false),
             tasks: TaskTracker::new(),
             stop: kill.child_token(),
+            kill: kill.clone(),
         });
         let assignment = Arc::new(Assignment::default());
         let service = Arc::new(MemberService {
@@ -263,6 +320,12 @@ impl Setup {
         let rebalance =
             Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
+        let background = TaskTracker::new();
+        if let Some(assigned) = assigned {
+            let keeper = keep_locks(Arc::clone(&pipeline), Arc::clone(&assignment), assigned);
+            let kill = kill.clone();
+            background.spawn(async move { kill.run_until_cancelled(keeper).await.unwrap_or_default() });
+        }
         Ok(Member {
             pipeline,
             assignment,
@@ -270,6 +333,7 @@ impl Setup {
             membership,
             tracer: None,
             owns_client,
+            background,
             kill,
             _killer: killer,
         })
@@ -281,13 +345,18 @@ impl Setup {
         check_between("batch_size", self.batch_size, 1024)?;
         check_between("pull_batch_size", self.pull_batch_size, 1024)?;
         let limits = &self.limits;
-        for (name, limit) in [("queue_limit", limits.queue), ("total_limit", limits.total)] {
+        for (name, limit) in
+            [("queue_limit", limits.queue), ("topic_limit", limits.topic), ("total_limit", limits.total)]
+        {
             if limit.messages == 0 || limit.bytes == 0 {
                 return Err(invalid(name, "nothing can be read below a limit of zero"));
             }
         }
         if limits.span == 0 {
             return Err(invalid("max_span", "nothing can be read below a limit of zero"));
+        }
+        if self.consume_timeout.is_zero() {
+            return Err(invalid("consume_timeout", "zero is no time to handle a message"));
         }
         match (&self.assigned, self.subscriptions.is_empty()) {
             (None, true) => return Err(invalid("subscribe", "there is no subscription")),
@@ -311,7 +380,7 @@ impl Setup {
                 .map_err(|reason| invalid("subscribe", format!("{topic}: {reason}")))?;
             checked.insert(topic.clone(), Arc::new(subscription));
         }
-        if !self.polled {
+        if !self.polled && !self.broadcasting {
             let retry = format!("{RETRY_PREFIX}{}", self.group);
             let all = SubscriptionData::parse(retry.as_str(), SubscriptionData::ALL, version_ms);
             checked.insert(retry, Arc::new(all));
@@ -324,8 +393,7 @@ impl Member {
     /// Runs `work` until it is done; when the consumer is dropped, or its shutdown takes too long, it is dropped where
     /// it waits.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
-        self.pipeline.tasks.spawn(async move { kill.run_until_cancelled(work).await.unwrap_or_default() });
+        self.pipeline.spawn(work);
     }
 
     /// Goes on with what was stored at `time` or later, in every queue but those of retries.
@@ -365,7 +433,13 @@ impl Member {
         if drained.is_err() {
             pipeline.tasks.wait().await;
         }
-        let committed = commit_all(&pipeline.store, self.assignment.queues(), Occasion::Revoke).await;
+        self.background.close();
+        self.background.wait().await;
+        let queues = self.assignment.queues();
+        let committed = commit_all(&pipeline.store, queues.clone(), Occasion::Revoke).await;
+        if pipeline.ordered.as_ref().is_some_and(|ordered| ordered.assigned.is_some()) {
+            unlock(pipeline, queues).await;
+        }
         if let Some(tracer) = &self.tracer {
             tracer.close().await;
         }
@@ -376,6 +450,18 @@ impl Member {
         info!(group = %pipeline.group, drained = drained.is_ok(), "consumer stopped");
         drained.map_err(|_| Error::Timeout { doing: "handling the last messages", waited: grace })?;
         committed
+    }
+}
+
+impl Member {
+    /// The queues that belong to this member now.
+    pub(super) fn queues(&self) -> Vec<Arc<AssignedQueue>> {
+        self.assignment.queues()
+    }
+
+    /// Stops or resumes reading and rebalancing.
+    pub(super) fn set_suspended(&self, suspended: bool) {
+        self.pipeline.suspended.send_replace(suspended);
     }
 }
 
@@ -413,18 +499,27 @@ async fn known_by_brokers(
     client.call_broker(topic, &broker.broker_name, choice, &request, deadline).await.map(drop)
 }
 
+/// The offsets of a broadcasting consumer: `<folder>/<client id>/<group>`. The id must not change when the process does.
+async fn open_local(folder: Option<PathBuf>, client: &Client, group: &str) -> Result<LocalOffsets, Error> {
+    let Some(folder) = folder.or_else(default_folder) else {
+        return Err(invalid("offsets_folder", "there is no home folder to keep offsets in: choose another"));
+    };
+    LocalOffsets::open(folder.join(&client.core().lasting_id).join(group)).await
+}
+
 /// What heartbeats say.
 fn heartbeat(
     group: String,
     from: ConsumeFrom,
     polled: bool,
+    broadcasting: bool,
     subscriptions: &BTreeMap<String, Arc<SubscriptionData>>,
 ) -> Box<dyn Fn() -> ConsumerData + Send + Sync> {
     let data = ConsumerData {
         consume_from_where: from.on_wire(),
         consume_type: if polled { ConsumeType::Actively } else { ConsumeType::Passively },
         group_name: group,
-        message_model: MessageModel::Clustering,
+        message_model: if broadcasting { MessageModel::Broadcasting } else { MessageModel::Clustering },
         subscription_data_set: subscriptions.values().map(|subscription| (**subscription).clone()).collect(),
         unit_mode: false,
     };

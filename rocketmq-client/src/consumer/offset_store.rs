@@ -1,4 +1,5 @@
-//! [`OffsetStore`]: a group's offsets, kept by the brokers. "No offset" is `None`, "could not ask" an error.
+//! [`OffsetStore`]: a group's offsets, kept by the brokers, or in a file where every member gets every message. "No
+//! offset" is `None`, "could not ask" an error.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::assigned_queue::AssignedQueue;
+use super::local_offsets::LocalOffsets;
 use crate::deadline::Deadline;
 use crate::{Client, Error};
 
@@ -22,11 +24,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 const HANDLERS_MAY_FINISH: Duration = Duration::from_millis(200);
 
 /// The offsets of a group.
-pub(super) struct OffsetStore {
-    client: Client,
-    group: String,
-    /// Nothing is committed to it: the user sees to that elsewhere.
-    quiet: bool,
+pub(super) enum OffsetStore {
+    /// Each with the broker of its queue.
+    Brokers {
+        client: Client,
+        group: String,
+        /// Nothing is committed to it: the user sees to that elsewhere.
+        quiet: bool,
+    },
+    /// All in a file of this machine.
+    Local(LocalOffsets),
 }
 
 /// When a queue is told to commit.
@@ -40,26 +47,52 @@ pub(super) enum Occasion {
 
 impl OffsetStore {
     pub(super) fn new(client: Client, group: String) -> Self {
-        Self { client, group, quiet: false }
+        Self::Brokers { client, group, quiet: false }
     }
 
     /// One that queues commit nothing to.
     pub(super) fn quiet(client: Client, group: String) -> Self {
-        Self { client, group, quiet: true }
+        Self::Brokers { client, group, quiet: true }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.quiet
+        matches!(self, Self::Brokers { quiet: true, .. })
+    }
+
+    /// Whether the offsets are this member's own.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 
     /// Where the group stands in `queue`; `None` when it has not been there.
     pub(super) async fn stored(&self, queue: &MessageQueue) -> Result<Option<QueueOffset>, Error> {
-        self.client.stored_offset(&self.group, queue, Deadline::after(LIMIT)).await
+        match self {
+            Self::Brokers { client, group, .. } => {
+                client.stored_offset(group, queue, Deadline::after(LIMIT)).await
+            }
+            Self::Local(offsets) => Ok(offsets.get(queue)),
+        }
     }
 
-    /// Makes `offset` the group's, and returns when the broker has it.
+    /// Makes `offset` the group's, and returns when the broker has it. A file is written by [`OffsetStore::save`].
     pub(super) async fn commit(&self, queue: &MessageQueue, offset: QueueOffset) -> Result<(), Error> {
-        self.client.store_offset(&self.group, queue, offset, Deadline::after(LIMIT)).await
+        match self {
+            Self::Brokers { client, group, .. } => {
+                client.store_offset(group, queue, offset, Deadline::after(LIMIT)).await
+            }
+            Self::Local(offsets) => {
+                offsets.set(queue, offset);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what a file has yet to say.
+    pub(super) async fn save(&self) -> Result<(), Error> {
+        match self {
+            Self::Brokers { .. } => Ok(()),
+            Self::Local(offsets) => offsets.save().await,
+        }
     }
 }
 
@@ -108,5 +141,6 @@ pub(super) async fn commit_all(
     while let Some(ended) = brokers.join_next().await {
         failure = failure.or(ended.ok().flatten()); // they do not panic
     }
-    failure.map_or(Ok(()), Err)
+    let saved = store.save().await;
+    failure.map_or(saved, Err)
 }

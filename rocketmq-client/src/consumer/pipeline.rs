@@ -1,27 +1,23 @@
 //! [`Pipeline`]: what the tasks of a consumer share.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rocketmq_protocol::ByteString;
-use rocketmq_protocol::body::MessageQueue;
-use rocketmq_protocol::requests::SendMessageBack;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::consumption::Consumption;
 use super::dispatch::Dispatcher;
 use super::flow_control::FlowControl;
+use super::in_order::Ordered;
 use super::offset_store::OffsetStore;
 use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
-use crate::deadline::Deadline;
-use crate::route_table::BrokerChoice;
-use crate::{Client, Error, ReceivedMessage};
-
-/// Limit of sending one message back. Java: `MQClientAPIImpl.java`, `consumerSendMessageBack`.
-const SEND_BACK_LIMIT: Duration = Duration::from_secs(5);
+use super::subscription_check::SubscriptionCheck;
+use crate::{Client, ReceivedMessage};
 
 /// What the tasks of a consumer share.
 pub(super) struct Pipeline {
@@ -32,13 +28,23 @@ pub(super) struct Pipeline {
     pub(super) dispatcher: Dispatcher,
     pub(super) steering: Steering,
     pub(super) consumption: Consumption,
+    /// Present when messages are handled in order; then nothing goes through the dispatcher.
+    pub(super) ordered: Option<Arc<Ordered>>,
     pub(super) settings: Settings,
+    pub(super) subscription_check: SubscriptionCheck,
     /// Wakes the rebalance.
     pub(super) rebalance: Arc<Notify>,
+    /// Nothing is read or assigned while it is true.
+    pub(super) suspended: watch::Sender<bool>,
     pub(super) tasks: TaskTracker,
     /// Nothing more is assigned, read or delivered.
     pub(super) stop: CancellationToken,
+    /// Ends every task where it waits, handlers included.
+    pub(super) kill: CancellationToken,
 }
+
+/// Whether a message is to be handled at all.
+pub(super) type MessageFilter = Box<dyn Fn(&ReceivedMessage) -> bool + Send + Sync>;
 
 /// What the user chose.
 pub(super) struct Settings {
@@ -53,28 +59,16 @@ pub(super) struct Settings {
     pub(super) concurrency: usize,
     /// The user asks for messages: pulls say so, as those of Java's lite pull consumer do.
     pub(super) polled: bool,
+    /// How long a handler may have a message until it is sent back.
+    pub(super) consume_timeout: Duration,
+    pub(super) message_filter: Option<MessageFilter>,
 }
 
 impl Pipeline {
-    /// Has the master that holds it store `message` for another try.
-    pub(super) async fn send_back(
-        &self,
-        queue: &MessageQueue,
-        message: &ReceivedMessage,
-        delay_level: i32,
-    ) -> Result<(), Error> {
-        let request = SendMessageBack {
-            position: message.position(),
-            group: self.group.clone(),
-            delay_level,
-            origin_message_id: Some((&*message.message_id()).into()),
-            origin_topic: Some(message.topic().into()),
-            unit_mode: false,
-            max_reconsume_times: self.settings.max_reconsume_times,
-            broker_name: Some(queue.broker_name.as_str().into()),
-        };
-        let deadline = Deadline::after(SEND_BACK_LIMIT);
-        let master = BrokerChoice::Master;
-        self.client.call_broker(&queue.topic, &queue.broker_name, master, &request, deadline).await.map(drop)
+    /// Runs `work` until it is done; when the consumer is dropped, or its shutdown takes too long, it is dropped where
+    /// it waits.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let kill = self.kill.clone();
+        self.tasks.spawn(async move { kill.run_until_cancelled(work).await.unwrap_or_default() });
     }
 }

@@ -12,21 +12,22 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::assigned_queue::AssignedQueue;
 use super::fake_cluster::FakeCluster;
+use super::flow_control::FlowControl;
 use super::offset_store::OffsetStore;
 use crate::{
-    Ack, Batch, Client, ConsumeFrom, Error, Filter, HandlerError, PushConsumer, PushConsumerBuilder,
-    ReceivedMessage,
+    Ack, Batch, Client, ConsumeFrom, Error, Filter, HandlerError, OrderlyAck, PushConsumer,
+    PushConsumerBuilder, ReceivedMessage,
 };
 
-const TOPIC: &str = "T";
-const GROUP: &str = "g";
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const TOPIC: &str = "T";
+pub(super) const GROUP: &str = "g";
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// What a handler got.
-type Handled = mpsc::UnboundedReceiver<ReceivedMessage>;
+pub(super) type Handled = mpsc::UnboundedReceiver<ReceivedMessage>;
 
 /// A consumer that starts with the oldest message, and whose handler says `outcome` of every batch.
-fn consumer<F>(cluster: &FakeCluster, outcome: F) -> (PushConsumerBuilder, Handled)
+pub(super) fn consumer<F>(cluster: &FakeCluster, outcome: F) -> (PushConsumerBuilder, Handled)
 where
     F: Fn(&Batch) -> Result<Ack, HandlerError> + Send + Sync + 'static,
 {
@@ -82,7 +83,7 @@ impl Gate {
     }
 }
 
-async fn cluster(queues: usize) -> FakeCluster {
+pub(super) async fn cluster(queues: usize) -> FakeCluster {
     let cluster = FakeCluster::start().await;
     cluster.create_topic(TOPIC, queues);
     cluster
@@ -92,12 +93,12 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await
 }
 
-async fn next(handled: &mut Handled) -> ReceivedMessage {
+pub(super) async fn next(handled: &mut Handled) -> ReceivedMessage {
     let next = tokio::time::timeout(Duration::from_secs(10), handled.recv()).await;
     next.expect("a message within 10 s").expect("a consumer that lives")
 }
 
-async fn next_body(handled: &mut Handled) -> String {
+pub(super) async fn next_body(handled: &mut Handled) -> String {
     String::from_utf8(next(handled).await.body().unwrap().to_vec()).unwrap()
 }
 
@@ -177,7 +178,7 @@ async fn a_message_that_cannot_be_sent_back_stays_and_is_handled_again() {
     let consumer = builder.concurrency(1).start().await.unwrap();
     assert_eq!(next_body(&mut handled).await, "a");
     assert_eq!(next_body(&mut handled).await, "b");
-    assert_eq!(cluster.see().offset(TOPIC, 0), None, "a is not safe yet");
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(0), "a is not safe yet");
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(5)).await;
     tokio::time::resume();
@@ -243,8 +244,7 @@ async fn a_queue_that_moves_to_another_member_is_committed_first() {
     next(&mut handled).await;
     cluster.see().members.insert("~ sorts behind every address".to_owned());
     cluster.notify(GROUP).await;
-    cluster.until("the commit of queue 1", |seen| seen.count(RequestCode::UPDATE_CONSUMER_OFFSET) == 1).await;
-    assert_eq!(cluster.see().offset(TOPIC, 1), Some(1));
+    cluster.until("the commit of queue 1", |seen| seen.offset(TOPIC, 1) == Some(1)).await;
     cluster.put(TOPIC, 1, "not ours");
     cluster.put(TOPIC, 0, "ours");
     assert_eq!(next_body(&mut handled).await, "ours");
@@ -261,7 +261,7 @@ async fn a_queue_that_is_given_up_lets_its_handlers_finish_first() {
     let store = OffsetStore::new(client, GROUP.to_owned());
     let subscription = Arc::new(Filter::All.subscription(TOPIC, 0).unwrap());
     let id = rocketmq_protocol::body::MessageQueue::new(TOPIC, super::fake_cluster::BROKER, 0);
-    let queue = AssignedQueue::new(id, subscription, Arc::default());
+    let queue = AssignedQueue::new(id, subscription, Arc::<FlowControl>::default().queue(TOPIC));
     queue.put([(QueueOffset::ZERO, 1, ()), (QueueOffset::new(1), 1, ())], QueueOffset::new(2), |()| {});
     let handling = queue.handling();
     let mut revoking = std::pin::pin!(queue.revoke(&store, tokio::time::Instant::now() + GRACE));
@@ -434,6 +434,165 @@ async fn a_new_group_that_wants_the_latest_skips_what_is_there() {
 }
 
 #[tokio::test]
+async fn a_message_that_its_broker_does_not_take_back_is_sent_to_the_retry_topic_with_its_delay() {
+    let cluster = cluster(1).await;
+    cluster.create_topic("%RETRY%g", 1);
+    let properties = Properties::builder().set(property::UNIQ_KEY, "KEY").set(property::TRAN_MSG, "true");
+    cluster.put_with(TOPIC, 0, "a", SysFlag::NONE, properties);
+    cluster.refuse(RequestCode::CONSUMER_SEND_MSG_BACK, ResponseCode::SYSTEM_ERROR);
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::Retry));
+    let consumer = builder.max_reconsume_times(7).start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "a");
+    cluster.until("the message", |seen| seen.sent.len() == 1).await;
+    consumer.shutdown(GRACE).await.unwrap();
+    let seen = cluster.see();
+    assert_eq!(seen.offset(TOPIC, 0), Some(1), "it is safe");
+    let sent = &seen.sent[0];
+    assert_eq!((&*sent.topic, &sent.body[..], sent.reconsume_times), ("%RETRY%g", &b"a"[..], 1));
+    assert_eq!((sent.max_reconsume_times, &*sent.producer_group), (Some(7), "CLIENT_INNER_PRODUCER"));
+    let properties = Properties::new(sent.properties.clone().unwrap());
+    let value = |name| properties.get(name);
+    assert_eq!((value(property::RETRY_TOPIC), value(property::DELAY)), (Some(TOPIC), Some("3")));
+    assert_eq!((value(property::ORIGIN_MESSAGE_ID), value(property::UNIQ_KEY)), (Some("KEY"), Some("KEY")));
+    assert_eq!(value(property::TRAN_MSG), None);
+}
+
+#[tokio::test]
+async fn a_message_whose_handler_is_stuck_is_sent_back_and_the_offset_moves() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "stuck");
+    let gate = Gate::default();
+    let limit = Duration::from_millis(20);
+    let consumer = gate.consumer(&cluster).consume_timeout(limit).start().await.unwrap();
+    gate.begun().await;
+    cluster.until("the send-back", |seen| seen.sent_back.len() == 1).await;
+    assert_eq!(cluster.see().sent_back[0].delay_level, 3);
+    gate.open();
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(1));
+}
+
+#[tokio::test]
+async fn a_suspended_consumer_reads_nothing_until_it_is_resumed() {
+    let cluster = cluster(1).await;
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    cluster.put(TOPIC, 0, "a");
+    assert_eq!(next_body(&mut handled).await, "a");
+    consumer.suspend();
+    tokio::task::yield_now().await;
+    let pulls = cluster.see().count(RequestCode::PULL_MESSAGE);
+    cluster.put(TOPIC, 0, "b");
+    cluster.notify(GROUP).await;
+    let nothing = tokio::time::timeout(Duration::from_millis(50), handled.recv()).await;
+    assert!(nothing.is_err(), "nothing is handled");
+    assert!(cluster.see().count(RequestCode::PULL_MESSAGE) <= pulls + 1);
+    consumer.resume();
+    assert_eq!(next_body(&mut handled).await, "b");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_users_own_filter_passes_messages_over_and_the_offset_with_them() {
+    let cluster = cluster(1).await;
+    for body in ["a", "b", "panics", "c"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let wanted = |message: &ReceivedMessage| match &message.body().unwrap()[..] {
+        b"panics" => panic!("cannot tell"),
+        body => body == b"b",
+    };
+    let consumer = builder.message_filter(wanted).concurrency(1).start().await.unwrap();
+    assert_eq!(next_body(&mut handled).await, "b");
+    assert_eq!(next_body(&mut handled).await, "panics", "who cannot tell has not said no");
+    consumer.shutdown(GRACE).await.unwrap();
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(4));
+}
+
+#[tokio::test]
+async fn where_a_new_group_begins_is_known_before_anything_is_handled() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "old");
+    let gate = Gate::default();
+    let consumer = gate.consumer(&cluster).from(ConsumeFrom::Latest).start().await.unwrap();
+    cluster.until("a pull", |seen| seen.pulled.contains_key(&(TOPIC.to_owned(), 0))).await;
+    // Whoever takes over after a crash would begin behind what comes now.
+    assert_eq!(cluster.see().offset(TOPIC, 0), Some(1));
+    drop(consumer);
+}
+
+#[tokio::test]
+async fn a_member_without_a_queue_knows_it_and_takes_over_when_another_leaves() {
+    let cluster = cluster(1).await;
+    let others = "! sorts before every address";
+    cluster.see().members.insert(others.to_owned());
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let consumer = builder.start().await.unwrap();
+    cluster.until("a pass", |seen| seen.count(RequestCode::GET_CONSUMER_LIST_BY_GROUP) >= 1).await;
+    assert!(consumer.assigned_queues().is_empty());
+    cluster.see().members.remove(others);
+    cluster.notify(GROUP).await;
+    cluster.put(TOPIC, 0, "a");
+    assert_eq!(next_body(&mut handled).await, "a");
+    assert_eq!(consumer.assigned_queues().len(), 1);
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_strategy_that_fails_changes_nothing() {
+    let cluster = cluster(2).await;
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let strategy = move |_: &str, queues: &[rocketmq_protocol::body::MessageQueue], _: &[String]| match calls
+        .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    {
+        0 => queues.to_vec(),
+        _ => panic!("cannot divide any more"),
+    };
+    let consumer = builder.allocate_strategy(strategy).start().await.unwrap();
+    cluster.until("pulls", |seen| seen.count(RequestCode::PULL_MESSAGE) >= 2).await;
+    let asked = cluster.see().count(RequestCode::GET_CONSUMER_LIST_BY_GROUP);
+    cluster.notify(GROUP).await;
+    cluster.until("another pass", |seen| seen.count(RequestCode::GET_CONSUMER_LIST_BY_GROUP) > asked).await;
+    cluster.put(TOPIC, 1, "still ours");
+    assert_eq!(next_body(&mut handled).await, "still ours");
+    assert_eq!(consumer.assigned_queues().len(), 2);
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+/// In each arrangement; what it made must be gone.
+async fn no_task_is_left_by(arrangement: fn(PushConsumerBuilder) -> PushConsumerBuilder) {
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let cluster = cluster(3).await;
+    let before = alive();
+    let (builder, mut handled) = consumer(&cluster, |_| Ok(Ack::All));
+    let folder = tempfile::tempdir().unwrap();
+    let consumer = arrangement(builder.offsets_folder(folder.path())).start().await.unwrap();
+    cluster.until("pulls", |seen| seen.count(RequestCode::PULL_MESSAGE) >= 3).await;
+    cluster.put(TOPIC, 0, "a");
+    cluster.put(TOPIC, 1, "b");
+    tokio::time::timeout(Duration::from_millis(100), handled.recv()).await.ok();
+    consumer.shutdown(GRACE).await.unwrap();
+    // The server's side of the connection ends when it notices.
+    let ended = async {
+        while alive() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(GRACE, ended).await.expect("every task ends");
+}
+
+#[tokio::test]
+async fn no_task_is_left_after_the_shutdown_of_any_arrangement() {
+    no_task_is_left_by(|builder| builder).await;
+    no_task_is_left_by(|builder| builder.broadcasting()).await;
+    no_task_is_left_by(|builder| builder.ordered(|_, _| async { Ok(OrderlyAck::Commit) })).await;
+    no_task_is_left_by(|builder| builder.broadcasting().ordered(|_, _| async { Ok(OrderlyAck::Commit) }))
+        .await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_at_the_start() {
     let cluster = cluster(1).await;
     let client = Client::builder().name_servers([cluster.addr()]).start().await.unwrap();
@@ -445,6 +604,8 @@ async fn what_makes_no_sense_is_refused_at_the_start() {
         build().pull_batch_size(0),
         build().queue_limit(0, 1),
         build().max_span(0),
+        build().topic_limit(1, 0),
+        build().consume_timeout(Duration::ZERO),
         build().subscribe("other", Filter::tags([" "])),
         PushConsumer::builder(GROUP).client(&client).handler(|_| async { Ok(Ack::All) }),
     ];

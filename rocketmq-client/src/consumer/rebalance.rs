@@ -4,24 +4,27 @@
 //! once at the start, when a broker tells that members came or went, and every 20 seconds. What could not be asked is not
 //! taken for an empty answer: then everything stays as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rocketmq_protocol::body::{MessageQueue, SubscriptionData};
 use rocketmq_protocol::name::RETRY_PREFIX;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::allocate::AllocateStrategy;
+use super::allocate::{AllocateError, AllocateStrategy};
 use super::assigned_queue::AssignedQueue;
 use super::assignment::Assignment;
 use super::fetch::Fetch;
+use super::in_order::{InOrder, release};
 use super::member::now_ms;
 use super::offset_store::{Occasion, commit_all};
 use super::pipeline::Pipeline;
 use super::start_offset::QueueKind;
-use crate::Error;
+use crate::{Error, ReceivedMessage};
 
 /// Time between passes when nothing happens. Java: `RebalanceService.java`.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -42,13 +45,17 @@ pub(super) struct Rebalance {
     first_seen: BTreeMap<String, BTreeSet<MessageQueue>>,
     /// Topics whose last pass failed: that is told aloud once.
     failing: BTreeSet<String>,
+    /// Topics that have no queue for this member: that is told once.
+    idle: BTreeSet<String>,
 }
 
 /// What belongs to this consumer of one topic.
 struct Share {
     queues: BTreeSet<MessageQueue>,
-    /// The group has other members, who may have had these queues until now.
-    in_company: bool,
+    /// How many members the group has: others may have had these queues until now.
+    members: usize,
+    /// How many queues the topic has.
+    of: usize,
 }
 
 /// Why nothing is known about the share of a topic.
@@ -58,6 +65,8 @@ enum Unknown {
     Error(#[from] Error),
     #[error("the broker does not list this client in its group yet")]
     NotListed,
+    #[error("strategy {0} failed")]
+    Strategy(String, #[source] AllocateError),
 }
 
 impl Rebalance {
@@ -67,15 +76,20 @@ impl Rebalance {
         subscriptions: BTreeMap<String, Arc<SubscriptionData>>,
         strategy: Box<dyn AllocateStrategy>,
     ) -> Self {
-        let (first_seen, failing) = (BTreeMap::new(), BTreeSet::new());
-        Self { pipeline, assignment, subscriptions, strategy, first_seen, failing }
+        let (first_seen, failing, idle) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { pipeline, assignment, subscriptions, strategy, first_seen, failing, idle }
     }
 
     /// Makes passes until the consumer stops.
     pub(super) async fn run(mut self) {
         let pipeline = Arc::clone(&self.pipeline);
         let mut retry = AFTER_FAILURE;
+        let mut suspended = pipeline.suspended.subscribe();
         loop {
+            let resumed = suspended.wait_for(|suspended| !suspended);
+            if pipeline.stop.run_until_cancelled(resumed).await.is_none() {
+                return;
+            }
             let began = Instant::now();
             let (pause, next_retry) = match self.pass().await {
                 true => (INTERVAL, AFTER_FAILURE),
@@ -99,14 +113,14 @@ impl Rebalance {
     }
 
     /// Takes queues anew that are wanted elsewhere, or those that the user has chosen. Whose they are is not in question.
-    async fn follow(&self) {
+    async fn follow(&mut self) {
         let ours = || self.assignment.queues().into_iter().map(|queue| queue.id.clone()).collect();
         let wanted = self.pipeline.steering.assigned().unwrap_or_else(ours);
         self.assign(&wanted).await;
     }
 
     /// Makes these queues ours and no others.
-    async fn assign(&self, wanted: &BTreeSet<MessageQueue>) {
+    async fn assign(&mut self, wanted: &BTreeSet<MessageQueue>) {
         let ours = self.assignment.queues();
         let topics: BTreeSet<&str> =
             ours.iter().map(|queue| &queue.id).chain(wanted).map(|id| &*id.topic).collect();
@@ -114,7 +128,7 @@ impl Rebalance {
             let all = || Arc::new(SubscriptionData::parse(topic, SubscriptionData::ALL, now_ms()));
             let subscription = self.subscriptions.get(topic).cloned().unwrap_or_else(all);
             let queues = wanted.iter().filter(|queue| queue.topic == topic).cloned().collect();
-            self.apply(&subscription, Share { queues, in_company: false }).await;
+            self.apply(&subscription, Share { queues, members: 1, of: 0 }).await;
         }
     }
 
@@ -166,6 +180,9 @@ impl Rebalance {
         if !self.first_seen.contains_key(topic) {
             self.first_seen.insert(topic.to_owned(), queues.iter().cloned().collect());
         }
+        if self.pipeline.store.is_local() {
+            return Ok(Share { queues: queues.into_iter().collect(), members: 1, of: 0 });
+        }
         let mut members = client.consumer_ids(group, topic, client.request_deadline()).await?;
         members.sort();
         members.dedup();
@@ -176,13 +193,22 @@ impl Rebalance {
             client.heartbeat().await;
             return Err(Unknown::NotListed);
         }
-        let in_company = members.len() > 1;
-        let queues = self.strategy.allocate(me, &queues, &members).into_iter().collect();
-        Ok(Share { queues, in_company })
+        let allocate = AssertUnwindSafe(|| self.strategy.allocate(me, &queues, &members));
+        let share = catch_unwind(allocate).unwrap_or_else(|_| Err("it panicked".into()));
+        let mut share: BTreeSet<_> =
+            share.map_err(|error| Unknown::Strategy(self.strategy.name(), error))?.into_iter().collect();
+        share.retain(|queue| queues.binary_search(queue).is_ok());
+        Ok(Share { queues: share, members: members.len(), of: queues.len() })
     }
 
-    async fn apply(&self, subscription: &Arc<SubscriptionData>, share: Share) {
+    async fn apply(&mut self, subscription: &Arc<SubscriptionData>, share: Share) {
         let topic = &*subscription.topic;
+        if !share.queues.is_empty() {
+            self.idle.remove(topic);
+        } else if share.of > 0 && !topic.starts_with(RETRY_PREFIX) && self.idle.insert(topic.to_owned()) {
+            let (members, queues) = (share.members, share.of);
+            info!(topic, members, queues, "idle: the other members of the group have all queues");
+        }
         let (given_up, taken) = self.assignment.difference(topic, &share.queues);
         if given_up.is_empty() && taken.is_empty() {
             return;
@@ -195,23 +221,64 @@ impl Rebalance {
             "queues assigned"
         );
         let given_up = self.go_on_elsewhere(given_up, &share.queues).await;
-        // The next owner begins where we say; until we have, none of these queues can come back to us.
-        if let Err(error) = commit_all(&self.pipeline.store, given_up.clone(), Occasion::Revoke).await {
-            warn!(topic, %error, "queues given up without a commit: some messages will come again");
-        }
-        self.assignment.remove(&given_up);
+        let taken = self.give_up(topic, given_up, taken).await;
         for id in taken {
             let kind = self.kind(&id);
-            let queue = AssignedQueue::new(id, Arc::clone(subscription), Arc::clone(&self.pipeline.flow));
-            let queue = Arc::new(queue);
+            let flow = self.pipeline.flow.queue(topic);
+            let queue = Arc::new(AssignedQueue::new(id, Arc::clone(subscription), flow));
             let fetch = Fetch {
                 pipeline: Arc::clone(&self.pipeline),
                 queue: Arc::clone(&queue),
                 kind,
-                handed_over: share.in_company,
+                handed_over: share.members > 1,
+                inbox: self.inbox(&queue),
             };
             self.assignment.add(queue, self.pipeline.tasks.spawn(fetch.run()));
         }
+        if let Some(assigned) = self.pipeline.ordered.as_ref().and_then(|ordered| ordered.assigned.as_ref()) {
+            assigned.notify_one();
+        }
+    }
+
+    /// Gives queues up: the next owner begins where we say. Until we have, none of them can come back to us. Returns which
+    /// of `taken` can be taken now.
+    async fn give_up(
+        &self,
+        topic: &str,
+        given_up: Vec<Arc<AssignedQueue>>,
+        mut taken: Vec<MessageQueue>,
+    ) -> Vec<MessageQueue> {
+        if self.pipeline.ordered.is_some() {
+            // A handler may take long, and the lock must be kept until it ends; the other queues do not wait for it.
+            self.assignment.releasing(&given_up);
+            taken.retain(|id| given_up.iter().all(|queue| queue.id != *id));
+            for queue in given_up {
+                let (pipeline, assignment) = (Arc::clone(&self.pipeline), Arc::clone(&self.assignment));
+                self.pipeline.spawn(release(pipeline, assignment, queue));
+            }
+        } else {
+            if let Err(error) = commit_all(&self.pipeline.store, given_up.clone(), Occasion::Revoke).await {
+                warn!(topic, %error, "queues given up without a commit: some messages will come again");
+            }
+            self.assignment.remove(&given_up);
+        }
+        taken
+    }
+
+    /// Where the messages of `queue` go when they are handled in order, to a task of their own.
+    fn inbox(&self, queue: &Arc<AssignedQueue>) -> Option<UnboundedSender<ReceivedMessage>> {
+        let ordered = Arc::clone(self.pipeline.ordered.as_ref()?);
+        let (inbox, read) = unbounded_channel();
+        let in_order = InOrder {
+            pipeline: Arc::clone(&self.pipeline),
+            ordered,
+            queue: Arc::clone(queue),
+            inbox: read,
+            waiting: VecDeque::new(),
+            held: Vec::new(),
+        };
+        self.pipeline.spawn(in_order.run());
+        Some(inbox)
     }
 
     /// Gives those queues up that are wanted elsewhere. Returns the others.

@@ -3,6 +3,7 @@
 //! A message that failed is finished when its broker has stored it for another try. Where that fails, it stays and is
 //! handled again a little later: it is never dropped.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::ReceivedMessage;
 
 /// How long a message that could not be sent back waits. Java: `ConsumeMessageConcurrentlyService.java`.
 const HANDLE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Delay level of messages whose handler takes too long. Java: `ProcessQueue.java`, `cleanExpiredMsg`.
+const STUCK_LEVEL: i32 = 3;
 
 /// What is left to do with a handled batch.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +55,22 @@ async fn handle(pipeline: &Arc<Pipeline>, listener: &dyn MessageListener, delive
     let Delivery { queue, messages } = delivery;
     let _handling = queue.handling();
     let begun = Instant::now();
-    let outcome = consume(listener, messages.clone()).await;
+    let mut handling = pin!(consume(listener, messages.clone()));
+    let outcome = match tokio::time::timeout(pipeline.settings.consume_timeout, &mut handling).await {
+        Ok(outcome) => outcome,
+        Err(_) if pipeline.store.is_local() => handling.await,
+        Err(_) => {
+            // One message that is stuck must not keep the offset of its queue for ever.
+            let limit = pipeline.settings.consume_timeout;
+            let offset = messages.first().map_or(-1, |first| first.queue_offset().get());
+            warn!(queue = %queue.id, offset, messages = messages.len(), ?limit, "handler takes too long; messages sent back");
+            if !queue.is_gone() {
+                send_back(pipeline, queue, &messages, STUCK_LEVEL).await;
+            }
+            handling.await.ok(); // what it says counts no more
+            return;
+        }
+    };
     if queue.is_gone() {
         debug!(queue = %queue.id, "outcome ignored: the queue has moved on, and the messages with it");
         return;
@@ -64,7 +83,15 @@ async fn handle(pipeline: &Arc<Pipeline>, listener: &dyn MessageListener, delive
     let (done, failed) = messages.split_at(verdict.done);
     pipeline.consumption.handled(&queue.id.topic, done.len(), failed.len(), begun.elapsed());
     queue.finish(done.iter().map(ReceivedMessage::queue_offset));
-    send_back(pipeline, queue, failed, verdict.delay_level).await;
+    if pipeline.store.is_local() {
+        // There is no retry through the broker: it would go to any one member.
+        if let Some(first) = failed.first() {
+            warn!(queue = %queue.id, offset = %first.queue_offset(), messages = failed.len(), "messages dropped: their handler failed");
+        }
+        queue.finish(failed.iter().map(ReceivedMessage::queue_offset));
+    } else {
+        send_back(pipeline, queue, failed, verdict.delay_level).await;
+    }
 }
 
 /// Has messages that failed stored for another try. Where that fails, they are delivered again a little later.
