@@ -1,6 +1,7 @@
 //! Producers and consumers against an embedded cluster, through the public API.
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy.toml exempts test functions, not what they call
 
+mod broadcasting;
 mod collector;
 mod filter_sql;
 mod first_message;
