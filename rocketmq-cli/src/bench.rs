@@ -2,6 +2,7 @@
 
 mod alarm;
 mod consume;
+mod idle;
 mod latency;
 mod load;
 mod null_server;
@@ -30,6 +31,9 @@ pub(crate) enum Bench {
     /// Measure how long a message takes to its acknowledgement, and to a handler
     #[command(after_help = latency::EXAMPLES)]
     Latency(latency::Options),
+    /// Watch what a broker does while many consumers wait and nobody sends
+    #[command(after_help = idle::EXAMPLES)]
+    Idle(idle::Options),
     /// Be a cluster that answers every send and stores nothing: what `rmq` and the network can do at most
     NullServer(null_server::Options),
 }
@@ -40,6 +44,7 @@ impl Bench {
             Self::Produce(options) => produce::run(options).await,
             Self::Consume(options) => consume::run(options).await,
             Self::Latency(options) => latency::run(options).await,
+            Self::Idle(options) => idle::run(options).await,
             Self::NullServer(options) => null_server::run(options).await,
         }
     }

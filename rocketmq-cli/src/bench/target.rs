@@ -11,12 +11,25 @@ use crate::Failure;
 /// Pause before a cluster that is not there yet is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// The cluster that is measured.
+#[derive(Args, Clone)]
+pub(crate) struct Cluster {
+    /// Name servers, separated by `;` [default: NAMESRV_ADDR of the environment]
+    #[arg(long, short = 'n', value_name = "HOST:PORT")]
+    namesrv: Option<String>,
+}
+
+impl Cluster {
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::builder().name_servers(&self.namesrv).start().await?)
+    }
+}
+
 /// The cluster and topic that are measured.
 #[derive(Args, Clone)]
 pub(crate) struct Target {
-    /// Name servers, separated by `;` [default: NAMESRV_ADDR of the environment]
-    #[arg(long, short = 'n', value_name = "HOST:PORT")]
-    pub(crate) namesrv: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
     /// The topic
     #[arg(long, short)]
     pub(crate) topic: String,
@@ -41,7 +54,7 @@ pub(crate) struct Creation {
 
 impl Target {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::builder().name_servers(&self.namesrv).start().await?)
+        self.cluster.connect().await
     }
 
     /// Counts the topic's queues, which are created when the topic does not exist.
