@@ -13,10 +13,10 @@ use rocketmq_protocol::transport::{Call, Service};
 use rocketmq_protocol::{QueueOffset, ResponseCode, json};
 use tracing::{debug, info, warn};
 
+use crate::MessageQueue;
 use crate::members::Members;
 use crate::producer::{AwaitedReplies, TransactionCheck};
-use crate::received_message::decode;
-use crate::{MessageQueue, ReceivedMessage};
+use crate::received_message::ReceivedMessages;
 
 /// Passes the requests of brokers to the members they are about, and refuses those that nobody knows.
 /// Java: `ClientRemotingProcessor.java`.
@@ -100,8 +100,9 @@ impl BrokerRequests {
         let Some(service) = self.members.service(group) else {
             return refuse_unknown_group(&call, group);
         };
-        let message = match decode(asked.message).next() {
-            Some(Ok(message)) => ReceivedMessage::new(message, &asked.broker_name.unwrap_or_default()),
+        let broker = asked.broker_name.unwrap_or_default();
+        let message = match ReceivedMessages::new(asked.message, &broker).next() {
+            Some(Ok(message)) => message,
             Some(Err(error)) => return call.refuse(ResponseCode::SYSTEM_ERROR, error.to_string()),
             None => return call.refuse(ResponseCode::SYSTEM_ERROR, "the request carries no message"),
         };

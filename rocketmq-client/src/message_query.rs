@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::deadline::Deadline;
-use crate::received_message::decode;
+use crate::received_message::ReceivedMessages;
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error, ReceivedMessage};
 
@@ -190,8 +190,7 @@ impl Client {
     }
 
     fn decoded(&self, body: Bytes, broker: &ByteString) -> Result<Vec<ReceivedMessage>, Error> {
-        let messages = decode(body).map(|stored| Ok(ReceivedMessage::new(stored?, broker)));
-        messages.collect()
+        Ok(ReceivedMessages::new(body, broker).collect::<Result<_, _>>()?)
     }
 }
 

@@ -22,6 +22,12 @@ const MAX_BODY: usize = 64 * 1024 * 1024;
 /// and keep it alive.
 #[derive(Clone)]
 pub struct ReceivedMessage {
+    /// Shared, because messages go through many hands.
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
     stored: StoredMessage,
     broker_name: ByteString,
     /// The topic it was sent to: not the retry topic that it may have come through.
@@ -37,12 +43,13 @@ impl ReceivedMessage {
             Some(original) => ByteString::from(original),
             None => stored.topic.clone(),
         };
-        Self { stored, broker_name: broker_name.clone(), topic, body: OnceLock::new() }
+        let inner = Inner { stored, broker_name: broker_name.clone(), topic, body: OnceLock::new() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The same, known to come from this broker.
     pub(crate) fn of_broker(mut self, broker_name: &ByteString) -> Self {
-        self.broker_name = broker_name.clone();
+        Arc::make_mut(&mut self.inner).broker_name = broker_name.clone();
         self
     }
 
@@ -51,8 +58,8 @@ impl ReceivedMessage {
     /// # Errors
     /// It is not what its flag says, takes more than 64 MiB, or is compressed in a way that this build does not know.
     pub fn body(&self) -> Result<&Bytes, Arc<CompressionError>> {
-        let body = self.body.get_or_init(|| {
-            let StoredMessage { sys_flag, body, .. } = &self.stored;
+        let body = self.inner.body.get_or_init(|| {
+            let StoredMessage { sys_flag, body, .. } = &self.inner.stored;
             match sys_flag.compression() {
                 Ok(None) => Ok(body.clone()),
                 Ok(Some(compression)) => compression.decompress(body, MAX_BODY).map_err(Arc::new),
@@ -64,7 +71,7 @@ impl ReceivedMessage {
 
     /// The topic it was sent to.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.inner.topic
     }
 
     /// The tag.
@@ -79,12 +86,12 @@ impl ReceivedMessage {
 
     /// The value of a property.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.stored.properties.get(name)
+        self.inner.stored.properties.get(name)
     }
 
     /// All properties, RocketMQ's own among them.
     pub fn properties(&self) -> &Properties {
-        &self.stored.properties
+        &self.inner.stored.properties
     }
 
     /// What identifies the message wherever it is stored: the key that its producer gave it, the same for every copy that
@@ -92,70 +99,71 @@ impl ReceivedMessage {
     pub fn message_id(&self) -> Cow<'_, str> {
         match self.property(property::UNIQ_KEY) {
             Some(key) => Cow::Borrowed(key),
-            None => Cow::Owned(self.stored.offset_message_id().to_string()),
+            None => Cow::Owned(self.inner.stored.offset_message_id().to_string()),
         }
     }
 
     /// Name of the broker that it came from.
     pub fn broker_name(&self) -> &str {
-        &self.broker_name
+        &self.inner.broker_name
     }
 
     /// The queue that it came from. Its topic is the retry topic for a message that comes again.
     pub fn queue(&self) -> MessageQueue {
-        MessageQueue::new(&*self.stored.topic, &*self.broker_name, self.stored.queue_id)
+        MessageQueue::new(&*self.inner.stored.topic, &*self.inner.broker_name, self.inner.stored.queue_id)
     }
 
     /// Number of that queue.
     pub fn queue_id(&self) -> QueueId {
-        self.stored.queue_id
+        self.inner.stored.queue_id
     }
 
     /// Position in that queue.
     pub fn queue_offset(&self) -> QueueOffset {
-        self.stored.queue_offset
+        self.inner.stored.queue_offset
     }
 
     /// Position in the commit log of that broker.
     pub fn position(&self) -> LogPosition {
-        self.stored.physical_offset
+        self.inner.stored.physical_offset
     }
 
     /// How often it was consumed in vain before.
     pub fn reconsume_times(&self) -> i32 {
-        self.stored.reconsume_times
+        self.inner.stored.reconsume_times
     }
 
     /// The same message after it was consumed in vain once more.
     pub(crate) fn after_failure(&self) -> Self {
         let mut after = self.clone();
-        after.stored.reconsume_times = after.stored.reconsume_times.saturating_add(1);
+        let times = &mut Arc::make_mut(&mut after.inner).stored.reconsume_times;
+        *times = times.saturating_add(1);
         after
     }
 
     /// As the broker has it.
     pub(crate) fn stored(&self) -> &StoredMessage {
-        &self.stored
+        &self.inner.stored
     }
 
     /// The producer's own number.
     pub fn flag(&self) -> i32 {
-        self.stored.flag
+        self.inner.stored.flag
     }
 
     /// When it was sent, by the producer's clock.
     pub fn born_time(&self) -> SystemTime {
-        time(self.stored.born_timestamp)
+        time(self.inner.stored.born_timestamp)
     }
 
     /// When it was stored, by the broker's clock.
     pub fn store_time(&self) -> SystemTime {
-        time(self.stored.store_timestamp)
+        time(self.inner.stored.store_timestamp)
     }
 
     /// Who sent it, as the broker saw it.
     pub fn born_host(&self) -> SocketAddr {
-        self.stored.born_host
+        self.inner.stored.born_host
     }
 }
 
@@ -163,8 +171,8 @@ impl fmt::Debug for ReceivedMessage {
     /// Without the body: it may be long, and secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceivedMessage")
-            .field("topic", &self.topic)
-            .field("broker_name", &self.broker_name)
+            .field("topic", &self.inner.topic)
+            .field("broker_name", &self.inner.broker_name)
             .field("queue_id", &self.queue_id())
             .field("queue_offset", &self.queue_offset())
             .field("message_id", &self.message_id())
@@ -179,31 +187,39 @@ fn time(ms: i64) -> SystemTime {
 
 /// The messages of a pulled body, those of inner batches singly. A batch that cannot be taken apart comes as it is, so
 /// that the user sees why. After an error nothing follows.
-pub(crate) fn decode(body: Bytes) -> impl Iterator<Item = Result<StoredMessage, MessageError>> {
-    StoredMessages::new(body).flat_map(|message| match message {
-        Ok(message) if message.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) => {
-            match message.clone().decompressed(MAX_BODY) {
-                Ok(plain) => Singles::Inner(plain.unwrapped()),
-                Err(_) => Singles::One(Some(Ok(message))), // its `body` says what is wrong
-            }
-        }
-        one => Singles::One(Some(one)),
-    })
+pub(crate) struct ReceivedMessages<'a> {
+    records: StoredMessages,
+    /// What is left of an inner batch.
+    inner: Option<InnerMessages>,
+    broker_name: &'a ByteString,
 }
 
-/// What one record stands for.
-enum Singles {
-    One(Option<Result<StoredMessage, MessageError>>),
-    Inner(InnerMessages),
+impl<'a> ReceivedMessages<'a> {
+    pub(crate) fn new(body: Bytes, broker_name: &'a ByteString) -> Self {
+        Self { records: StoredMessages::new(body), inner: None, broker_name }
+    }
 }
 
-impl Iterator for Singles {
-    type Item = Result<StoredMessage, MessageError>;
+impl Iterator for ReceivedMessages<'_> {
+    type Item = Result<ReceivedMessage, MessageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::One(one) => one.take(),
-            Self::Inner(inner) => inner.next(),
+        loop {
+            if let Some(message) = self.inner.as_mut().and_then(Iterator::next) {
+                return Some(message.map(|message| ReceivedMessage::new(message, self.broker_name)));
+            }
+            let record = match self.records.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error)),
+            };
+            if record.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) {
+                if let Ok(plain) = record.clone().decompressed(MAX_BODY) {
+                    self.inner = Some(plain.unwrapped());
+                    continue;
+                }
+                // Its `body` says what is wrong.
+            }
+            return Some(Ok(ReceivedMessage::new(record, self.broker_name)));
         }
     }
 }
@@ -272,8 +288,9 @@ mod tests {
             SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP).with_compression(Compression::Zlib);
         let mut bytes = bytes::BytesMut::new();
         message.encode(&mut bytes).unwrap();
-        let decoded: Vec<_> = decode(bytes.freeze()).collect::<Result<_, _>>().unwrap();
+        let broker = "broker-a".into();
+        let decoded: Vec<_> = ReceivedMessages::new(bytes.freeze(), &broker).map(Result::unwrap).collect();
         assert_eq!(decoded.len(), 1);
-        assert!(received(decoded[0].clone()).body().is_err());
+        assert!(decoded[0].body().is_err());
     }
 }

@@ -63,13 +63,6 @@ impl HeldPull {
     }
 }
 
-/// Beyond this distance from the log's end records are likely to be on disk only, so they are brought in by a
-/// thread that may wait for it.
-const LIKELY_IN_MEMORY: i64 = 256 * 1024 * 1024;
-
-/// As many messages of a queue as this are taken to be in memory: what one read examines.
-const RECENT_MESSAGES: i64 = 800;
-
 impl PullService {
     pub(super) fn serve(self: &Arc<Self>, call: Call) {
         let request = match call.read::<PullMessage>() {
@@ -201,19 +194,18 @@ impl PullService {
         Ok(subscription)
     }
 
-    /// Reads and answers; holds the pull instead when there is nothing and it `may_wait`.
+    /// Reads and answers, elsewhere if that has to wait for the disk; holds the pull instead when there is nothing and it
+    /// `may_wait`.
     fn execute(self: &Arc<Self>, pull: HeldPull, may_wait: bool) {
-        // A condition looks into every record, and old ones are likely to be on disk only.
-        let behind = || self.store.max_offset(pull.topic(), pull.queue_id()).get() - pull.offset().get();
-        if pull.subscription.is_sql() && behind() > RECENT_MESSAGES {
+        if self.store.would_wait(pull.topic(), pull.queue_id(), pull.offset()) {
             let service = Arc::clone(self);
-            self.tasks.spawn_blocking(move || service.read_and_answer(pull, may_wait));
+            self.tasks.spawn_blocking(move || service.read_and_answer(pull, may_wait, bring_in));
         } else {
-            self.read_and_answer(pull, may_wait);
+            self.read_and_answer(pull, may_wait, |_| ());
         }
     }
 
-    fn read_and_answer(&self, pull: HeldPull, may_wait: bool) {
+    fn read_and_answer(&self, pull: HeldPull, may_wait: bool, prepare: fn(&ReadOutcome)) {
         let request = &pull.request;
         let reset = self.offsets.take_reset(&request.consumer_group, &request.topic, request.queue_id);
         if let Some(offset) = reset.filter(|offset| *offset != request.queue_offset) {
@@ -246,14 +238,8 @@ impl PullService {
         if code == ResponseCode::PULL_NOT_FOUND && may_wait {
             return self.hold(pull);
         }
-        if outcome.log_bytes_behind > LIKELY_IN_MEMORY && !outcome.records.is_empty() {
-            self.tasks.spawn_blocking(move || {
-                bring_in(&outcome);
-                answer(&pull, code, outcome);
-            });
-        } else {
-            answer(&pull, code, outcome);
-        }
+        prepare(&outcome);
+        answer(&pull, code, outcome);
     }
 
     /// Tells a consumer whose group was reset where to go on. Java: `PullMessageProcessor.java`, `GetMessageStatus.OFFSET_RESET`.
@@ -286,7 +272,7 @@ impl PullService {
                 || self.offsets.is_reset(&pull.request.consumer_group, topic, queue_id)
         };
         if let Some(pull) = self.held.hold(pull, deadline, arrived) {
-            self.read_and_answer(pull, false);
+            self.read_and_answer(pull, false, |_| ());
         }
     }
 

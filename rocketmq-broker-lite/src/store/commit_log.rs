@@ -4,6 +4,7 @@
 //! blank header ends the file. The next file is made ahead of need by a thread of its own.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -24,6 +25,10 @@ use super::wake::Wake;
 /// Bytes of the header that ends a file: the bytes that remain, then the blank magic. Java: `store/CommitLog.java`,
 /// `END_FILE_MIN_BLANK_LENGTH`.
 pub(super) const BLANK_HEADER: usize = 8;
+/// How far ahead of the appender pages are brought in at most, in bytes.
+const WARM_AHEAD: usize = 4 * 1024 * 1024;
+/// Less than this is not worth waking a thread for.
+const WARM_AT_LEAST: usize = 64 * 1024;
 /// A record without topic, body and properties.
 const SMALLEST_RECORD: usize = 91;
 
@@ -45,8 +50,8 @@ pub(super) struct CommitLog {
     last_timestamp: AtomicI64,
     /// When the append that is going on took the lock; 0 when none is.
     held_since: AtomicI64,
-    /// Wakes the thread that makes the next file.
-    pub(super) spare_wanted: Wake,
+    /// Wakes the thread that prepares what the appender will need next: pages, and the next file.
+    pub(super) wanted_ahead: Wake,
 }
 
 struct Appender {
@@ -55,6 +60,10 @@ struct Appender {
     spare: Option<FileWriter>,
     /// Where the file after the current one starts.
     next_base: i64,
+    /// Bytes of the current file that shall be warm: before the start they are, or are already asked for.
+    warm: Range<usize>,
+    /// Bytes appended in this run.
+    appended: usize,
     closed: bool,
 }
 
@@ -87,12 +96,19 @@ impl CommitLog {
             disk: options.disk.clone(),
             clock: Arc::clone(&options.clock),
             files: RwLock::new(state.files),
-            appender: Mutex::new(Appender { current: state.current, spare: None, next_base, closed: false }),
+            appender: Mutex::new(Appender {
+                current: state.current,
+                spare: None,
+                next_base,
+                warm: 0..0,
+                appended: 0,
+                closed: false,
+            }),
             making: Mutex::default(),
             end: AtomicI64::new(state.end.get()),
             last_timestamp: AtomicI64::new(state.last_timestamp),
             held_since: AtomicI64::new(0),
-            spare_wanted: Wake::default(),
+            wanted_ahead: Wake::default(),
         }
     }
 
@@ -150,12 +166,12 @@ impl CommitLog {
                 self.end.store(appended.end.get(), Ordering::Release);
             }
             self.held_since.store(0, Ordering::Relaxed);
-            let short = appender.spare.is_none() && appender.is_past_half();
+            let short = appender.wants_warm_pages() | (appender.spare.is_none() && appender.is_past_half());
             drop(appender);
             match appended {
                 Some(appended) => {
                     if short {
-                        self.spare_wanted.announce();
+                        self.wanted_ahead.announce();
                     }
                     return Ok(appended);
                 }
@@ -181,6 +197,23 @@ impl CommitLog {
         self.end.store(base, Ordering::Release);
         appender.next_base += self.file_size as i64;
         appender.current = Some(spare);
+        appender.warm = 0..0;
+    }
+
+    /// Brings in the pages that will be written to next. Blocks.
+    pub(super) fn warm_ahead(&self) {
+        let (file, range) = {
+            let mut appender = self.lock_appender();
+            let Some(file) = appender.current.as_ref().map(|current| Arc::clone(current.file())) else {
+                return;
+            };
+            let range = appender.warm.clone();
+            appender.warm.start = range.end;
+            (file, range)
+        };
+        if !range.is_empty() {
+            file.warm(range.start, range.end);
+        }
     }
 
     /// Makes the file after the current one, unless it is there. Blocks.
@@ -197,6 +230,11 @@ impl CommitLog {
         // Nobody but the holder of `making` sets the spare, so the base is still the next one.
         self.lock_appender().spare = Some(spare);
         Ok(())
+    }
+
+    /// Makes the file after the current one when the appender will soon need it. Blocks.
+    pub(super) fn make_spare_if_short(&self) -> Result<(), StoreError> {
+        if self.lock_appender().is_past_half() { self.make_spare() } else { Ok(()) }
     }
 
     /// Ends appending; the spare file goes away.
@@ -263,8 +301,25 @@ impl CommitLog {
 
     /// Bytes of a file, without a copy. Reading old ones costs the new ones no memory.
     pub(super) fn slice(&self, file: &Arc<MappedFile>, start: usize, end: usize) -> Option<Bytes> {
-        let behind = self.end().get().saturating_sub(file.base().get().saturating_add(end as i64));
-        if behind > self.hot_bytes { file.slice_once(start, end) } else { file.slice(start, end) }
+        if self.is_old(file, end) { file.slice_once(start, end) } else { file.slice(start, end) }
+    }
+
+    /// Whether any byte is far behind the end.
+    pub(super) fn has_old_bytes(&self) -> bool {
+        self.end().get().saturating_sub(self.start().get()) > self.hot_bytes
+    }
+
+    /// Whether the `len` bytes behind `position` are likely to be read from the disk, which takes its time.
+    pub(super) fn is_cold(&self, position: LogPosition, len: usize) -> bool {
+        let Some(file) = self.file_at(position) else { return false };
+        let start = usize::try_from(position.get() - file.base().get()).unwrap_or(0);
+        let end = start.saturating_add(len);
+        self.is_old(&file, end) && !file.is_in_memory(start, end)
+    }
+
+    /// Whether the log has gone on far beyond.
+    fn is_old(&self, file: &MappedFile, end: usize) -> bool {
+        self.end().get().saturating_sub(file.base().get().saturating_add(end as i64)) > self.hot_bytes
     }
 
     /// Forces what lies between `from` and `to` to disk. Blocks.
@@ -291,6 +346,19 @@ impl CommitLog {
 impl Appender {
     fn has_room(&self, size: usize) -> bool {
         self.current.as_ref().is_some_and(|current| size + BLANK_HEADER <= current.remaining())
+    }
+
+    /// Whether the appender comes near pages that nobody has touched yet: asked for again when half of the distance is
+    /// gone. Who appends little needs no help.
+    fn wants_warm_pages(&mut self) -> bool {
+        let Some(current) = &self.current else { return false };
+        let ahead = WARM_AHEAD.min(self.appended);
+        if ahead < WARM_AT_LEAST || current.at() + ahead / 2 < self.warm.end {
+            return false;
+        }
+        self.warm.start = self.warm.start.max(current.at());
+        self.warm.end = current.at() + ahead;
+        true
     }
 
     fn is_past_half(&self) -> bool {
@@ -324,6 +392,7 @@ impl Appender {
         queue.set_next(next.get());
         current.write(records);
         current.publish();
+        self.appended = self.appended.saturating_add(records.len());
         Some(Appended { position, end: at, queue_offset, count, store_timestamp: now })
     }
 }

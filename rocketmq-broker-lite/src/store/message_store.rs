@@ -34,6 +34,8 @@ use super::wake::Wake;
 
 /// Unwritten queue units beyond this are written even of queues that have few of them.
 const UNWRITTEN_LIMIT: u64 = 32 << 20;
+/// Bytes of the log that are looked at to tell whether a read would wait: about what a pull answers with.
+const LOOKED_AT: usize = 64 * 1024;
 /// Pause before the next try when there was no room for the next log file.
 const ALLOCATION_RETRY: Duration = Duration::from_secs(1);
 
@@ -221,6 +223,18 @@ impl Store {
             Some(queue) => read::entries(&queue, self.shared.queues.files(), offset.get(), max),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether a read from there is likely to wait for the disk, so that it does not belong on a task that others wait for. Cheap, and
+    /// nothing but a system call where most of the log is young.
+    pub fn would_wait(&self, topic: &str, queue_id: QueueId, offset: QueueOffset) -> bool {
+        let log = &self.shared.log;
+        if !log.has_old_bytes() {
+            return false;
+        }
+        let entry =
+            self.entries(topic, queue_id, offset, 1).ok().and_then(|entries| entries.first().copied());
+        entry.is_some_and(|entry| log.is_cold(entry.position, LOOKED_AT))
     }
 
     /// First offset of a queue; 0 without one.
@@ -411,7 +425,7 @@ impl Store {
     }
 
     fn stop_threads(&self) {
-        self.shared.log.spare_wanted.stop();
+        self.shared.log.wanted_ahead.stop();
         self.shared.log_flusher.wake.stop();
         self.shared.queues_changed.stop();
         self.shared.index.wake.stop();
@@ -503,7 +517,7 @@ impl Shared {
             shared.queues_changed.announce();
         }
         if shared.log.is_full() {
-            shared.log.spare_wanted.announce(); // the first append finds its file ready
+            shared.log.wanted_ahead.announce(); // the first append finds its file ready
         }
         shared.index.wake.announce(); // it may be behind
         write_abort(&abort)?;
@@ -511,11 +525,12 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Thread: makes the next log file while the current one fills.
+    /// Thread: brings in the pages that come next, and makes the next log file while the current one fills.
     fn allocate_ahead(&self) {
         let mut pause = Duration::ZERO;
-        while self.log.spare_wanted.wait(pause) {
-            pause = match self.log.make_spare() {
+        while self.log.wanted_ahead.wait(pause) {
+            self.log.warm_ahead();
+            pause = match self.log.make_spare_if_short() {
                 Ok(()) => Duration::ZERO,
                 Err(error) => {
                     warn!(%error, "no next commit log file yet");

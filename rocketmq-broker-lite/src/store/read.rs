@@ -68,8 +68,6 @@ pub struct ReadOutcome {
     pub messages: usize,
     /// Bytes in `records`.
     pub bytes: usize,
-    /// How far the log goes on behind the last message examined, in bytes. Far behind means: read from disk.
-    pub log_bytes_behind: i64,
 }
 
 /// What a queue says of one of its messages.
@@ -136,7 +134,6 @@ impl ReadOutcome {
             records: Vec::new(),
             messages: 0,
             bytes: 0,
-            log_bytes_behind: 0,
         }
     }
 
@@ -217,7 +214,6 @@ pub(super) fn read(
     let mut run = None;
     let mut at = offset;
     let mut removed_until = LogPosition::ZERO;
-    let mut examined = log.end();
     let mut units = [0; CHUNK * UNIT_SIZE];
     'examine: while at < stop {
         let wanted = usize::try_from(stop - at).unwrap_or(CHUNK).min(CHUNK);
@@ -247,7 +243,6 @@ pub(super) fn read(
                     }
                 }
             }
-            examined = unit.position;
             at += 1;
         }
         if at == before {
@@ -259,7 +254,6 @@ pub(super) fn read(
     }
     outcome.finish(run, log);
     outcome.next_offset = QueueOffset::new(at);
-    outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
 }
 
@@ -304,7 +298,7 @@ pub(super) fn read_batches(
         return Ok(outside);
     }
     let mut outcome = ReadOutcome::nothing(ReadStatus::NoMatchedMessage, offset, min, max);
-    let (mut run, mut examined) = (None, log.end());
+    let mut run = None;
     let first = queue.unit_at(offset)?;
     for at in first..first + EXAMINED_AT_LEAST as i64 {
         let Some(batch) = queue.unit(at)? else { break };
@@ -322,11 +316,9 @@ pub(super) fn read_batches(
                 Taken::Gone | Taken::Unwanted => {}
             }
         }
-        examined = batch.unit.position;
         outcome.next_offset = QueueOffset::new(batch.end());
     }
     outcome.finish(run, log);
-    outcome.log_bytes_behind = log.end().get().saturating_sub(examined.get());
     Ok(outcome)
 }
 

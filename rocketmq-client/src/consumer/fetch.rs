@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rocketmq_protocol::message::property;
 use rocketmq_protocol::requests::{LitePullMessage, PullFlag, PullMessage, PullReply};
 use rocketmq_protocol::{ByteString, QueueOffset, ResponseCode};
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,7 +21,7 @@ use super::handler::Batch;
 use super::pipeline::Pipeline;
 use super::start_offset::{Begin, QueueKind};
 use crate::deadline::Deadline;
-use crate::received_message::decode;
+use crate::received_message::ReceivedMessages;
 use crate::route_table::BrokerChoice;
 use crate::{Error, ReceivedMessage};
 
@@ -209,16 +208,12 @@ impl Fetch {
         let mut next = queue.next();
         let mut failure = None;
         let mut wanted = Vec::new();
-        for message in decode(reply.messages.into_bytes()) {
+        for message in ReceivedMessages::new(reply.messages.into_bytes(), &source.broker) {
             match message {
                 Ok(message) => {
-                    next = message.queue_offset.plus(1);
-                    if selects(&queue.subscription, message.properties.get(property::TAGS)) {
-                        let (offset, bytes) = (message.queue_offset, message.body.len());
-                        let message = ReceivedMessage::new(message, &source.broker);
-                        if self.passes(&message) {
-                            wanted.push((offset, bytes, message));
-                        }
+                    next = message.queue_offset().plus(1);
+                    if selects(&queue.subscription, message.tag()) && self.passes(&message) {
+                        wanted.push((message.queue_offset(), message.stored().body.len(), message));
                     }
                 }
                 Err(source) => {

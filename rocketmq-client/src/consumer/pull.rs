@@ -23,7 +23,7 @@ use crate::client_builder::ClientChoice;
 use crate::deadline::Deadline;
 use crate::members::{ConsumerRegistration, ConsumerService};
 use crate::membership::Membership;
-use crate::received_message::{ReceivedMessage, decode};
+use crate::received_message::{ReceivedMessage, ReceivedMessages};
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error};
 
@@ -457,11 +457,10 @@ fn found(
     let broker_name = ByteString::from(queue.broker_name.as_str());
     let mut messages = Vec::new();
     let mut next = begin;
-    for message in decode(reply.messages.into_bytes()) {
+    for message in ReceivedMessages::new(reply.messages.into_bytes(), &broker_name) {
         match message {
             Ok(message) => {
-                next = next.max(message.queue_offset.plus(1));
-                let message = ReceivedMessage::new(message, &broker_name);
+                next = next.max(message.queue_offset().plus(1));
                 if selects(subscription, message.tag()) {
                     messages.push(message);
                 }
