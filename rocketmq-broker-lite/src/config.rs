@@ -312,6 +312,16 @@ settings! {
     short_polling_time: Duration = "shortPollingTimeMills", Duration::from_secs(1);
     /// Whether `LITE_PULL_MESSAGE` is served.
     lite_pull: bool = "litePullMessageEnable", true;
+    /// Whether half messages are refused.
+    reject_transactions: bool = "rejectTransactionMessage", false;
+    /// How long after a half message its producers are asked about it for the first time.
+    transaction_timeout: Duration = "transactionTimeOut", Duration::from_secs(6);
+    /// Pause between two questions about the same half message.
+    transaction_check_interval: Duration = "transactionCheckInterval", Duration::from_secs(30);
+    /// Questions after which a half message is given up.
+    transaction_check_max: u32 = "transactionCheckMax", 15;
+    /// Whether replies to requests are stored as well, and not only passed on.
+    store_reply_message: bool = "storeReplyMessageEnable", true;
     /// Whether consumers may subscribe by SQL92 conditions on message properties.
     property_filter: bool = "enablePropertyFilter", false;
     /// Pause between two writes of changed consumer offsets.
@@ -506,7 +516,6 @@ const IGNORED_KEYS: &[&str] = &[
     "queryMessageThreadPoolNums",
     "recallMessageEnable",
     "rejectPullConsumerEnable",
-    "rejectTransactionMessage",
     "replyThreadPoolQueueCapacity",
     "reviveQueueNum",
     "sendMessageThreadPoolNums",
@@ -523,11 +532,8 @@ const IGNORED_KEYS: &[&str] = &[
     "timerWheelEnable",
     "totalReplicas",
     "traceTopicEnable",
-    "transactionCheckInterval",
-    "transactionCheckMax",
     "transactionOpBatchInterval",
     "transactionOpMsgMaxSize",
-    "transactionTimeOut",
     "transferMsgByHeap",
     "transientStorePoolEnable",
     "transientStorePoolSize",

@@ -8,6 +8,8 @@ mod first_message;
 mod lifecycle;
 mod producing;
 mod pull_side;
+mod request_reply;
 mod send_and_consume;
 mod several_clients;
 mod ten_lines;
+mod transactions;

@@ -206,6 +206,20 @@ impl Clients {
         }
     }
 
+    /// Connections of the members of a producer group.
+    pub(super) fn producers(&self, group: &str) -> Vec<Connection> {
+        let state = self.read();
+        let members = state.producers.get(group).into_iter().flatten();
+        members.filter_map(|id| state.members.get(id)).map(|member| member.connection.clone()).collect()
+    }
+
+    /// The connection of a client.
+    pub(super) fn connection(&self, client_id: &str) -> Option<Connection> {
+        let state = self.read();
+        let member = state.members.values().find(|member| member.client_id == client_id);
+        member.map(|member| member.connection.clone())
+    }
+
     /// Every group's subscriptions by SQL92 expression that are in order.
     pub(super) fn sql_subscriptions(&self) -> Vec<(String, Arc<Subscription>)> {
         let state = self.read();

@@ -16,10 +16,12 @@ use super::pull::PullService;
 use super::queries::QueryService;
 use super::queue_locks::QueueLocks;
 use super::refusal::Refusal;
+use super::reply::ReplyService;
 use super::send::SendService;
 use super::send_back::SendBackService;
 use super::tasks::Tasks;
 use super::topic_admin::TopicAdmin;
+use super::transactions::Transactions;
 
 /// The services of a broker.
 pub(super) struct Dispatch {
@@ -30,6 +32,8 @@ pub(super) struct Dispatch {
     pub(super) offset_reset: Arc<OffsetReset>,
     pub(super) member_relay: Arc<MemberRelay>,
     pub(super) pull: Arc<PullService>,
+    pub(super) transactions: Arc<Transactions>,
+    pub(super) reply: Arc<ReplyService>,
     pub(super) queries: Arc<QueryService>,
     pub(super) client_service: ClientService,
     pub(super) clients: Arc<Clients>,
@@ -44,6 +48,8 @@ impl Service for Dispatch {
         match call.frame().request_code() {
             RequestCode::SEND_MESSAGE | SendMessage::CODE | SendBatchMessage::CODE => self.send.serve(call),
             PullMessage::CODE | LitePullMessage::CODE => self.pull.serve(call),
+            EndTransaction::CODE => self.transactions.serve(call),
+            RequestCode::SEND_REPLY_MESSAGE | SendReplyMessage::CODE => self.reply.serve(call),
             SendMessageBack::CODE => {
                 let send_back = Arc::clone(&self.send_back);
                 self.spawned(call, async move |request| send_back.send_back(request).await);

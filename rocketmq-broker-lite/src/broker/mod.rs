@@ -14,11 +14,13 @@ mod groups;
 mod held_pulls;
 mod member_relay;
 mod offset_reset;
+mod open_transactions;
 mod pull;
 mod queries;
 mod queue_locks;
 mod refusal;
 mod registration;
+mod reply;
 mod schedule;
 mod send;
 mod send_back;
@@ -26,6 +28,7 @@ mod subscription;
 mod tasks;
 mod topic_admin;
 mod topics;
+mod transactions;
 mod unknown_fields;
 
 pub use self::clients::SubscriptionConflict;
@@ -59,12 +62,14 @@ use self::pull::PullService;
 use self::queries::QueryService;
 use self::queue_locks::QueueLocks;
 use self::registration::Registration;
+use self::reply::ReplyService;
 use self::schedule::Schedule;
 use self::send::{SendParts, SendService};
 use self::send_back::SendBackService;
 use self::tasks::Tasks;
 use self::topic_admin::TopicAdmin;
 use self::topics::Topics;
+use self::transactions::{TransactionParts, Transactions};
 use crate::config::{BrokerConfig, ConfigError, FlushDisk};
 use crate::store::{ConfigFileError, Disk, FlushMode, Store, StoreError, StoreOptions};
 
@@ -260,6 +265,22 @@ impl Opened {
             name_servers,
             advertised.clone(),
         ));
+        let parts = TransactionParts {
+            config: Arc::clone(&config),
+            store: Arc::clone(&store),
+            topics: Arc::clone(&topics),
+            clients: Arc::clone(&clients),
+            offsets: Arc::clone(&offsets),
+            registration: Arc::clone(&registration),
+            deferral: Arc::clone(&deferral),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            store_host,
+        };
+        let opening = tokio::task::spawn_blocking(move || Transactions::open(parts));
+        let transactions =
+            opening.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        let transactions = Arc::new(transactions);
         let pull = Arc::new(PullService {
             config: Arc::clone(&config),
             store: Arc::clone(&store),
@@ -272,25 +293,37 @@ impl Opened {
             tasks: tasks.clone(),
         });
         store.on_arrival({
-            let (held, schedule) = (Arc::clone(&held), Arc::clone(&schedule));
+            // Weak, for the schedule holds the store: a broker that is dropped must let its folder go.
+            let (held, schedule) = (Arc::clone(&held), Arc::downgrade(&schedule));
             move |arrival| {
                 held.arrived(arrival);
-                schedule.arrived(arrival);
+                if let Some(schedule) = schedule.upgrade() {
+                    schedule.arrived(arrival);
+                }
             }
         });
+        let send = Arc::new(SendService::new(SendParts {
+            config: Arc::clone(&config),
+            store: Arc::clone(&store),
+            topics: Arc::clone(&topics),
+            groups: Arc::clone(&groups),
+            locks: Arc::clone(&locks),
+            deferral: Arc::clone(&deferral),
+            registration: Arc::clone(&registration),
+            transactions: Arc::clone(&transactions),
+            tasks: tasks.clone(),
+            clock: clock.clone(),
+            store_host,
+        }));
         let dispatch = Dispatch {
-            send: Arc::new(SendService::new(SendParts {
+            send: Arc::clone(&send),
+            transactions: Arc::clone(&transactions),
+            reply: Arc::new(ReplyService {
                 config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                groups: Arc::clone(&groups),
-                locks: Arc::clone(&locks),
-                deferral: Arc::clone(&deferral),
-                registration: Arc::clone(&registration),
+                clients: Arc::clone(&clients),
+                send,
                 tasks: tasks.clone(),
-                clock: clock.clone(),
-                store_host,
-            })),
+            }),
             send_back: Arc::new(SendBackService {
                 config: Arc::clone(&config),
                 store: Arc::clone(&store),
@@ -389,9 +422,14 @@ impl Opened {
             async move { schedule.save_progress(stop).await }
         });
         tasks.spawn({
-            let (offsets, clock, stop) = (Arc::clone(&offsets), clock.clone(), stop.child_token());
+            let (transactions, stop) = (Arc::clone(&transactions), stop.child_token());
+            async move { transactions.run(stop).await }
+        });
+        tasks.spawn({
+            let (offsets, transactions) = (Arc::clone(&offsets), Arc::clone(&transactions));
+            let (clock, stop) = (clock.clone(), stop.child_token());
             let period = config.flush_consumer_offset_interval;
-            async move { save_offsets(&offsets, &clock, period, stop).await }
+            async move { save_offsets(&offsets, &transactions, &clock, period, stop).await }
         });
         tasks.spawn({
             let (store, clock, stop) = (Arc::clone(&store), clock.clone(), stop.child_token());
@@ -408,6 +446,7 @@ impl Opened {
             schedule,
             clients,
             faults,
+            transactions,
             server,
             advertised,
             clock,
@@ -419,12 +458,19 @@ impl Opened {
 }
 
 /// Writes changed offsets every `period`, until `stop`.
-async fn save_offsets(offsets: &ConsumerOffsets, clock: &Clock, period: Duration, stop: CancellationToken) {
+async fn save_offsets(
+    offsets: &ConsumerOffsets,
+    transactions: &Transactions,
+    clock: &Clock,
+    period: Duration,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = clock.sleep(period) => {}
         }
+        transactions.note_progress();
         if let Err(error) = offsets.save().await {
             error!(error = &error as &dyn std::error::Error, "consumer offsets not saved, trying again");
         }
@@ -464,6 +510,7 @@ pub struct Broker {
     schedule: Arc<Schedule>,
     clients: Arc<Clients>,
     faults: Arc<Faults>,
+    transactions: Arc<Transactions>,
     server: Server,
     advertised: String,
     clock: Clock,
@@ -539,6 +586,11 @@ impl Broker {
         self.clients.conflicts()
     }
 
+    /// Half messages that are neither committed nor rolled back yet.
+    pub fn open_transactions(&self) -> usize {
+        self.transactions.count()
+    }
+
     /// Leaves the name servers, answers what is in progress, flushes everything, and notes that the stop was clean.
     ///
     /// # Errors
@@ -547,6 +599,7 @@ impl Broker {
         self.stop.cancel();
         self.server.shutdown(STOP_GRACE).await;
         self.tasks.end().await;
+        self.transactions.note_progress();
         self.offsets.save().await?;
         self.schedule.save().await?;
         let store = Arc::clone(&self.store);

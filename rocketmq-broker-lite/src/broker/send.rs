@@ -13,7 +13,9 @@ use rocketmq_protocol::message::{
     batch::{self, BatchEntry},
     property,
 };
-use rocketmq_protocol::name::{DLQ_PREFIX, NOT_SENDABLE, RETRY_PREFIX, dlq_topic, validate_topic};
+use rocketmq_protocol::name::{
+    DLQ_PREFIX, HALF_TOPIC, NOT_SENDABLE, RETRY_PREFIX, dlq_topic, validate_topic,
+};
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{SendBatchMessage, SendMessage, SendReply};
 use rocketmq_protocol::transport::{Call, Clock};
@@ -27,6 +29,7 @@ use super::refusal::Refusal;
 use super::registration::Registration;
 use super::tasks::Tasks;
 use super::topics::Topics;
+use super::transactions::Transactions;
 use crate::config::{BrokerConfig, FlushDisk};
 use crate::store::{AppendError, Appended, FlushError, Store};
 
@@ -51,6 +54,7 @@ pub(super) struct SendParts {
     pub(super) locks: Arc<QueueLocks>,
     pub(super) deferral: Arc<Deferral>,
     pub(super) registration: Arc<Registration>,
+    pub(super) transactions: Arc<Transactions>,
     pub(super) tasks: Tasks,
     pub(super) clock: Clock,
     /// Advertised address, which records and message ids carry.
@@ -106,6 +110,11 @@ impl SendService {
             Ok(given_up) => given_up,
             Err(refusal) => return refusal.answer(&call),
         };
+        self.store(call, request, given_up);
+    }
+
+    /// Stores what was checked, if need be in a topic that it creates: for what was `given_up`, else where that is allowed.
+    pub(super) fn store(self: &Arc<Self>, call: Call, request: SendMessage, given_up: bool) {
         if let Some(topic) = self.topics.get(&request.topic) {
             return self.store_in(&topic, call, &request);
         }
@@ -122,7 +131,7 @@ impl SendService {
     }
 
     /// What can be said without looking at the topic. Java: `SendMessageProcessor.java`, `AbstractSendMessageProcessor.java`.
-    fn check(&self, call: &Call, request: &SendMessage) -> Result<(), Refusal> {
+    pub(super) fn check(&self, call: &Call, request: &SendMessage) -> Result<(), Refusal> {
         let topic: &str = &request.topic;
         if self.config.broker_permission & 2 == 0 {
             let remark = format!("the broker {} is not writable (brokerPermission)", self.config.broker_name);
@@ -255,15 +264,27 @@ impl SendService {
         let mut place = (&*request.topic, queue_id);
         let deferred;
         let traits = Traits::of(told_properties)?;
-        if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE {
-            return Err(Refusal::illegal("transactions are not supported by this broker".to_owned()));
+        let half = traits.half && !request.topic.starts_with(RETRY_PREFIX);
+        if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE && !half {
+            let flag = request.sys_flag;
+            let remark =
+                format!("sysFlag={flag}: a message with transaction bits needs the property TRAN_MSG=true");
+            return Err(Refusal::illegal(remark));
         }
+        if half && self.config.reject_transactions {
+            let name = &self.config.broker_name;
+            let remark = format!("the broker {name} takes no transactions (rejectTransactionMessage)");
+            return Err(Refusal::forbidden(remark));
+        }
+        let mut appended = None;
         let unique_key = if is_batch(call, request) {
             for entry in batch::entries(&request.body) {
                 let BatchEntry { flag, body, properties } = entry.map_err(malformed)?;
                 let of_entry = Traits::of(properties)?;
-                if of_entry.delayed || of_entry.timed {
-                    return Err(Refusal::illegal("messages of a batch cannot be delayed".to_owned()));
+                if of_entry.delayed || of_entry.timed || of_entry.half {
+                    return Err(Refusal::illegal(
+                        "messages of a batch can neither be delayed nor be in a transaction".to_owned(),
+                    ));
                 }
                 let text = properties.to_text();
                 NewMessage { flag, body, properties: &[&text], ..message }
@@ -271,6 +292,22 @@ impl SendService {
                     .map_err(malformed)?;
             }
             None
+        } else if half {
+            let (properties, key) = self.complete(&told, told_properties, &traits)?;
+            let told = PropertiesRef::from(properties.as_deref().unwrap_or(&told));
+            let properties =
+                self.transactions.half_properties(told, &request.topic, queue_id, &request.producer_group)?;
+            NewMessage {
+                topic: HALF_TOPIC,
+                queue_id: QueueId::ZERO,
+                sys_flag: message.sys_flag.without(SysFlag::TRANSACTION_MASK),
+                properties: &[properties.encoded(), &self.added],
+                ..message
+            }
+            .encode(records)
+            .map_err(malformed)?;
+            appended = Some(self.transactions.prepare(records, properties.as_ref())?);
+            Some(key)
         } else {
             let (properties, key) = self.complete(&told, told_properties, &traits)?;
             let mut properties = properties.as_deref().unwrap_or(&told);
@@ -288,7 +325,10 @@ impl SendService {
                 .map_err(malformed)?;
             Some(key)
         };
-        let appended = self.store.append(place.0, place.1, records).map_err(not_appended)?;
+        let appended = match appended {
+            Some(appended) => appended,
+            None => self.store.append(place.0, place.1, records).map_err(not_appended)?,
+        };
         let reply = SendReply {
             message_id: self.message_ids(records, &appended),
             queue_id,
@@ -383,6 +423,8 @@ struct Traits<'a> {
     delayed: bool,
     /// Asks for a time.
     timed: bool,
+    /// Waits for the end of a transaction.
+    half: bool,
 }
 
 const RESERVED: [&str; 5] =
@@ -390,7 +432,8 @@ const RESERVED: [&str; 5] =
 
 impl<'a> Traits<'a> {
     fn of(properties: PropertiesRef<'a>) -> Result<Self, Refusal> {
-        let mut traits = Self { unique_key: None, wait: true, reserved: false, delayed: false, timed: false };
+        let mut traits =
+            Self { unique_key: None, wait: true, reserved: false, delayed: false, timed: false, half: false };
         for (name, value) in properties.iter() {
             match name {
                 property::UNIQ_KEY => traits.unique_key = Some(value),
@@ -400,9 +443,7 @@ impl<'a> Traits<'a> {
                 }
                 property::DELAY => traits.delayed = value.parse().is_ok_and(|level: i32| level > 0),
                 name if TIMER_PROPERTIES.contains(&name) => traits.timed = true,
-                property::TRAN_MSG if value.eq_ignore_ascii_case("true") => {
-                    return Err(unsupported(name, value, "transactions"));
-                }
+                property::TRAN_MSG => traits.half = value.eq_ignore_ascii_case("true"),
                 property::INNER_NUM | property::INNER_MULTI_DISPATCH => {
                     return Err(unsupported(name, value, "inner batches and multi-dispatch"));
                 }

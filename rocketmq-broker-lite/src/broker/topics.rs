@@ -6,8 +6,8 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use rocketmq_protocol::body::{DataVersion, Perm, TopicConfig, TopicConfigSerializeWrapper};
 use rocketmq_protocol::name::{
-    AUTO_CREATE_TOPIC, BENCHMARK_TOPIC, OFFSET_MOVED_EVENT, RETRY_PREFIX, SCHEDULE_TOPIC, SELF_TEST_TOPIC,
-    reply_topic,
+    AUTO_CREATE_TOPIC, BENCHMARK_TOPIC, HALF_OP_TOPIC, HALF_TOPIC, OFFSET_MOVED_EVENT, RETRY_PREFIX,
+    SCHEDULE_TOPIC, SELF_TEST_TOPIC, reply_topic,
 };
 use rocketmq_protocol::transport::Clock;
 
@@ -51,6 +51,8 @@ impl Topics {
         system(&config.broker_name, 1, inherited);
         system(OFFSET_MOVED_EVENT, 1, Perm::READ_WRITE);
         system(SCHEDULE_TOPIC, 18, Perm::READ_WRITE);
+        system(HALF_TOPIC, 1, Perm::READ_WRITE);
+        system(HALF_OP_TOPIC, 1, Perm::READ_WRITE);
         system(&reply_topic(&config.cluster_name), 1, Perm::READ_WRITE);
         file.set_version(stored.data_version);
         Ok(Self {

@@ -11,4 +11,5 @@ mod program;
 mod query;
 mod support;
 mod topics;
+mod transactions;
 mod wire;
