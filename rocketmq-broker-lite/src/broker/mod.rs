@@ -38,6 +38,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocketmq_protocol::name::SCHEDULE_TOPIC;
 use rocketmq_protocol::transport::{Clock, Server, ServerOptions};
 use rocketmq_protocol::{RequestCode, ResponseCode};
 use tokio::net::TcpListener;
@@ -293,12 +294,14 @@ impl Opened {
             tasks: tasks.clone(),
         });
         store.on_arrival({
-            // Weak, for the schedule holds the store: a broker that is dropped must let its folder go.
+            // Weak: the schedule has the store, and the two would keep each other, and the folder, when the broker is dropped.
             let (held, schedule) = (Arc::clone(&held), Arc::downgrade(&schedule));
             move |arrival| {
                 held.arrived(arrival);
-                if let Some(schedule) = schedule.upgrade() {
-                    schedule.arrived(arrival);
+                if arrival.topic == SCHEDULE_TOPIC {
+                    if let Some(schedule) = schedule.upgrade() {
+                        schedule.arrived(arrival);
+                    }
                 }
             }
         });

@@ -111,11 +111,8 @@ impl Schedule {
         }
     }
 
-    /// Takes note of a message that came to wait. Called by the store's dispatch.
+    /// Takes note of a message that came to wait, in the schedule topic. Called by the store's dispatch.
     pub(super) fn arrived(&self, arrival: &Arrival<'_>) {
-        if arrival.topic != SCHEDULE_TOPIC {
-            return;
-        }
         let level = usize::try_from(arrival.queue_id.get()).ok().and_then(|id| self.levels.get(id));
         if level.is_some_and(|level| level.idle.swap(false, Ordering::SeqCst)) {
             self.arrived.notify_one();
