@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rocketmq_broker_lite::Standalone;
 use rocketmq_client::{
-    Client, ConsumeFrom, Filter, LitePullConsumer, Message, Perm, PullConsumer, PullRequest, QueueOffset,
-    SeekTo, SendOptions, StreamConsumer, StreamConsumerBuilder, TopicConfig,
+    Client, ConsumeFrom, Filter, LitePullConsumer, Message, Perm, Producer, PullConsumer, PullRequest,
+    QueueOffset, SeekTo, SendOptions, StreamConsumer, StreamConsumerBuilder, TopicConfig,
 };
 
 use crate::collector::{LONG, numbers, producer};
@@ -152,7 +152,7 @@ async fn queues_that_appear_are_polled_from_their_beginning() {
         .await
         .unwrap();
     client.create_topic(&TopicConfig::new("orders", 1, Perm::READ_WRITE)).await.unwrap();
-    let producer = producer(&cluster).await;
+    let producer = Producer::builder("producers").client(&client).start().await.unwrap();
     producer.send(Message::new("orders", "first")).await.unwrap();
     let builder = LitePullConsumer::builder("g").client(&client).subscribe("orders", Filter::All);
     let mut consumer = builder.from(ConsumeFrom::Latest).start().await.unwrap();
@@ -166,7 +166,7 @@ async fn queues_that_appear_are_polled_from_their_beginning() {
         if sent.queue.queue_id.get() == 1 {
             break sent;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await; // the producer's route is old still
+        tokio::time::sleep(Duration::from_millis(5)).await; // the client's route is old still
     };
     // Somebody joins and leaves, which makes the group look at its queues.
     let other = lite(&cluster).await;
