@@ -107,11 +107,20 @@ macro_rules! payload {
 
             fn read(_frame: &$crate::Frame) -> Result<Self, $crate::request::PayloadError> {
                 $( let mut $field: Option<$type> = None; )*
+                // Constants in patterns become one decision tree, comparisons in a row would not.
+                #[allow(non_upper_case_globals)]
+                mod wire {
+                    $( pub(super) const $field: &[u8] = $wire.as_bytes(); )*
+                }
                 for (_name, _value) in _frame.fields.pairs() {
-                    $( if _name == $wire.as_bytes() $(|| _name == $alias.as_bytes())* {
-                        $field = $crate::request::read_field($wire, _value)?;
-                        continue;
-                    } )*
+                    match _name {
+                        $( wire::$field => $field = $crate::request::read_field($wire, _value)?, )*
+                        _ => {
+                            $($( if _name == $alias.as_bytes() {
+                                $field = $crate::request::read_field($wire, _value)?;
+                            } )*)*
+                        }
+                    }
                 }
                 Ok(Self {
                     $( $field: match $field {
