@@ -7,6 +7,8 @@ mod filter_sql;
 mod first_message;
 mod lifecycle;
 mod producing;
+#[cfg(unix)]
+mod proofs;
 mod pull_side;
 mod request_reply;
 mod send_and_consume;
