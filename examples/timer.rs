@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let cluster = Cluster::from_args().await?;
+    let cluster = Cluster::with(&[("recallMessageEnable", "true")]).await?;
     let client = Client::builder().name_servers([cluster.name_server()]).start().await?;
     let producer = Producer::builder("reminders").client(&client).start().await?;
     let (seen, mut arrivals) = mpsc::unbounded_channel();
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     match receipt.recall_handle {
         Some(handle) => match producer.recall("reminders", &handle).await {
             Ok(message_id) => println!("taken back: {message_id}"),
-            Err(error) => println!("not taken back: {error}"), // `recallMessageEnable` of the broker allows it
+            Err(error) => println!("not taken back: {error}"), // a broker allows it with `recallMessageEnable`
         },
         None => println!("the broker gave no handle to take the message back with"),
     }

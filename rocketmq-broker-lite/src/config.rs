@@ -329,6 +329,18 @@ settings! {
     /// Pause between two notes of what was delivered of the delayed messages. What is delivered after the last one comes again after a kill,
     /// so it is shorter than Java's 10 s.
     flush_delay_offset_interval: Duration = "flushDelayOffsetInterval", Duration::from_secs(1);
+    /// Whether messages may ask for a time.
+    timer_wheel: bool = "timerWheelEnable", true;
+    /// Milliseconds of a slot of the timer wheel; only 1000.
+    timer_precision: u64 = "timerPrecisionMs", 1000;
+    /// Seconds that a time may be ahead.
+    timer_max_delay: u64 = "timerMaxDelaySec", 259_200;
+    /// Seconds that a message waits in the timer wheel at most before it is looked at again; up to 7 days.
+    timer_roll_window: u64 = "timerRollWindowSlot", 172_800;
+    /// Bytes of a timer log file; fixed for the life of a store.
+    timer_log_file_size: u64 = "mappedFileSizeTimerLog", 104_857_600;
+    /// Whether producers may take back messages that wait for a time.
+    recall_message: bool = "recallMessageEnable", false;
     /// Whether the broker itself moves a group whose offsets are reset, or leaves it to the consumers.
     server_side_reset_offset: bool = "useServerSideResetOffset", true;
     /// Pause between two registrations; 10 to 60 s.
@@ -384,6 +396,15 @@ impl BrokerConfig {
                 &self.max_message_size,
                 "1 to 16711680, so that it fits a frame",
             );
+        }
+        if self.timer_precision != 1000 {
+            return refuse("timerPrecisionMs", &self.timer_precision, "1000");
+        }
+        if !(2..=604_800).contains(&self.timer_roll_window) {
+            return refuse("timerRollWindowSlot", &self.timer_roll_window, "2 to 604800");
+        }
+        if !(4096..=i32::MAX as u64).contains(&self.timer_log_file_size) {
+            return refuse("mappedFileSizeTimerLog", &self.timer_log_file_size, "4096 to 2147483647");
         }
         self.cleaning_rules()?;
         self.delay_levels().map(drop)
@@ -498,7 +519,6 @@ const IGNORED_KEYS: &[&str] = &[
     "haTransferBatchSize",
     "heartbeatThreadPoolNums",
     "inSyncReplicas",
-    "mappedFileSizeTimerLog",
     "maxErrorRateOfBloomFilter",
     "maxFilterMessageSize",
     "maxLmqConsumeQueueNum",
@@ -514,7 +534,6 @@ const IGNORED_KEYS: &[&str] = &[
     "pullThreadPoolQueueCapacity",
     "putMessageTimeout",
     "queryMessageThreadPoolNums",
-    "recallMessageEnable",
     "rejectPullConsumerEnable",
     "replyThreadPoolQueueCapacity",
     "reviveQueueNum",
@@ -526,10 +545,6 @@ const IGNORED_KEYS: &[&str] = &[
     "slaveTimeout",
     "storeType",
     "timerEnableRetryUntilSuccess",
-    "timerMaxDelaySec",
-    "timerPrecisionMs",
-    "timerRollWindowSlot",
-    "timerWheelEnable",
     "totalReplicas",
     "traceTopicEnable",
     "transactionOpBatchInterval",

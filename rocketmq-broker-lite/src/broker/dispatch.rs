@@ -15,6 +15,7 @@ use super::offset_reset::OffsetReset;
 use super::pull::PullService;
 use super::queries::QueryService;
 use super::queue_locks::QueueLocks;
+use super::recall::RecallService;
 use super::refusal::Refusal;
 use super::reply::ReplyService;
 use super::send::SendService;
@@ -27,6 +28,7 @@ use super::transactions::Transactions;
 pub(super) struct Dispatch {
     pub(super) send: Arc<SendService>,
     pub(super) send_back: Arc<SendBackService>,
+    pub(super) recall: RecallService,
     pub(super) locks: Arc<QueueLocks>,
     pub(super) group_admin: Arc<GroupAdmin>,
     pub(super) offset_reset: Arc<OffsetReset>,
@@ -53,6 +55,9 @@ impl Service for Dispatch {
             SendMessageBack::CODE => {
                 let send_back = Arc::clone(&self.send_back);
                 self.spawned(call, async move |request| send_back.send_back(request).await);
+            }
+            RecallMessage::CODE => {
+                at_once(call, |call, request| self.recall.recall(&request, call.connection().peer()))
             }
             Heartbeat::CODE => at_once(call, |call, request| clients.heartbeat(call, &request)),
             UnregisterClient::CODE => {

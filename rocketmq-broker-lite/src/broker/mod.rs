@@ -18,6 +18,7 @@ mod open_transactions;
 mod pull;
 mod queries;
 mod queue_locks;
+mod recall;
 mod refusal;
 mod registration;
 mod reply;
@@ -26,6 +27,7 @@ mod send;
 mod send_back;
 mod subscription;
 mod tasks;
+mod timers;
 mod topic_admin;
 mod topics;
 mod transactions;
@@ -50,7 +52,7 @@ use self::clients::Clients;
 use self::config_table::ConfigTable;
 use self::consumer_filters::ConsumerFilters;
 use self::consumer_offsets::ConsumerOffsets;
-use self::deferral::Deferral;
+use self::deferral::{Deferral, TIMER_TOPIC};
 use self::delay_offsets::DelayOffsets;
 use self::dispatch::Dispatch;
 use self::faults::{Faults, Faulty};
@@ -62,12 +64,14 @@ use self::offset_reset::OffsetReset;
 use self::pull::PullService;
 use self::queries::QueryService;
 use self::queue_locks::QueueLocks;
+use self::recall::RecallService;
 use self::registration::Registration;
 use self::reply::ReplyService;
 use self::schedule::Schedule;
 use self::send::{SendParts, SendService};
 use self::send_back::SendBackService;
 use self::tasks::Tasks;
+use self::timers::Timers;
 use self::topic_admin::TopicAdmin;
 use self::topics::Topics;
 use self::transactions::{TransactionParts, Transactions};
@@ -244,7 +248,16 @@ impl Opened {
         let held = Arc::new(HeldPulls::default());
         let locks = Arc::new(QueueLocks::new(clock.clone()));
         let delays = config.delay_levels()?;
-        let deferral = Arc::new(Deferral::new(delays.len()));
+        let max_timer = config.timer_wheel.then(|| Duration::from_secs(config.timer_max_delay));
+        let deferral = Arc::new(Deferral::new(delays.len(), max_timer));
+        let timers = Arc::new(Timers::new(
+            Arc::clone(&store),
+            clock.clone(),
+            config.store_root.clone(),
+            config.timer_log_file_size,
+            i64::try_from(config.timer_roll_window).unwrap_or(i64::MAX),
+            config.flush_disk == FlushDisk::Sync,
+        ));
         let schedule = Arc::new(Schedule::new(
             Arc::clone(&store),
             self.delay_offsets,
@@ -294,13 +307,19 @@ impl Opened {
             tasks: tasks.clone(),
         });
         store.on_arrival({
-            // Weak: the schedule has the store, and the two would keep each other, and the folder, when the broker is dropped.
-            let (held, schedule) = (Arc::clone(&held), Arc::downgrade(&schedule));
+            // Weak: these have the store, and would keep each other, and the folder, when the broker is dropped.
+            let (held, schedule, timers) =
+                (Arc::clone(&held), Arc::downgrade(&schedule), Arc::downgrade(&timers));
             move |arrival| {
                 held.arrived(arrival);
                 if arrival.topic == SCHEDULE_TOPIC {
                     if let Some(schedule) = schedule.upgrade() {
                         schedule.arrived(arrival);
+                    }
+                }
+                if arrival.topic == TIMER_TOPIC {
+                    if let Some(timers) = timers.upgrade() {
+                        timers.arrived();
                     }
                 }
             }
@@ -332,11 +351,20 @@ impl Opened {
                 store: Arc::clone(&store),
                 topics: Arc::clone(&topics),
                 groups: Arc::clone(&groups),
-                deferral,
+                deferral: Arc::clone(&deferral),
                 registration: Arc::clone(&registration),
                 tasks: tasks.clone(),
+                clock: clock.clone(),
                 store_host,
             }),
+            recall: RecallService {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                topics: Arc::clone(&topics),
+                deferral,
+                clock: clock.clone(),
+                store_host,
+            },
             locks,
             group_admin: Arc::new(GroupAdmin {
                 config: Arc::clone(&config),
@@ -420,6 +448,9 @@ impl Opened {
             async move { clients.tell_changes(stop).await }
         });
         tasks.spawn(Arc::clone(&schedule).run(stop.child_token()));
+        if config.timer_wheel {
+            tasks.spawn(timers.run(stop.child_token()));
+        }
         tasks.spawn({
             let (schedule, stop) = (Arc::clone(&schedule), stop.child_token());
             async move { schedule.save_progress(stop).await }

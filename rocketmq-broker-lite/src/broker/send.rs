@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
-    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, StoredMessageRef, SysFlag,
-    UniqueKeyGenerator,
+    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, RecallHandle, StoredMessageRef,
+    SysFlag, UniqueKeyGenerator,
     batch::{self, BatchEntry},
     property,
 };
@@ -262,7 +262,8 @@ impl SendService {
         let told = request.properties.clone().unwrap_or_default();
         let told_properties = PropertiesRef::from(&*told);
         let mut place = (&*request.topic, queue_id);
-        let deferred;
+        let (deferred, mut recall_ms);
+        recall_ms = None;
         let traits = Traits::of(told_properties)?;
         let half = traits.half && !request.topic.starts_with(RETRY_PREFIX);
         if message.sys_flag.transaction() != SysFlag::TRANSACTION_NONE && !half {
@@ -295,6 +296,10 @@ impl SendService {
         } else if half {
             let (properties, key) = self.complete(&told, told_properties, &traits)?;
             let told = PropertiesRef::from(properties.as_deref().unwrap_or(&told));
+            if traits.timed {
+                // A time that would be refused at the commit is refused here.
+                self.deferral.of(&request.topic, queue_id, told, self.clock.now_ms())?;
+            }
             let properties =
                 self.transactions.half_properties(told, &request.topic, queue_id, &request.producer_group)?;
             NewMessage {
@@ -311,11 +316,13 @@ impl SendService {
         } else {
             let (properties, key) = self.complete(&told, told_properties, &traits)?;
             let mut properties = properties.as_deref().unwrap_or(&told);
-            if traits.delayed {
-                deferred = self.deferral.of(&request.topic, queue_id, PropertiesRef::from(properties))?;
+            if traits.delayed || traits.timed {
+                let own = PropertiesRef::from(properties);
+                deferred = self.deferral.of(&request.topic, queue_id, own, self.clock.now_ms())?;
                 if let Some(deferred) = &deferred {
                     place = (deferred.topic, deferred.queue_id);
                     properties = deferred.properties.encoded();
+                    recall_ms = deferred.recall_ms;
                 }
             }
             let (topic, queue_id) = place;
@@ -325,6 +332,13 @@ impl SendService {
                 .map_err(malformed)?;
             Some(key)
         };
+        let handle = |deliver_ms| RecallHandle {
+            topic: request.topic.to_string(),
+            broker_name: self.config.broker_name.clone(),
+            deliver_ms,
+            unique_key: unique_key.as_deref().unwrap_or_default().to_owned(),
+        };
+        let recall_handle = recall_ms.map(|deliver_ms| handle(deliver_ms).to_string().into());
         let appended = match appended {
             Some(appended) => appended,
             None => self.store.append(place.0, place.1, records).map_err(not_appended)?,
@@ -335,7 +349,7 @@ impl SendService {
             queue_offset: appended.queue_offset,
             transaction_id: unique_key,
             batch_unique_id: None,
-            recall_handle: None,
+            recall_handle,
             region: Some(self.region.clone()),
             trace_on: Some(self.config.trace_on),
         };
@@ -449,10 +463,6 @@ impl<'a> Traits<'a> {
                 }
                 _ => {}
             }
-        }
-        if traits.timed && !traits.delayed {
-            // Delivered at once they would be a broken promise.
-            return Err(Refusal::illegal("timer messages are not supported by this broker".to_owned()));
         }
         Ok(traits)
     }

@@ -9,6 +9,7 @@ use rocketmq_protocol::message::{NewMessage, Properties, StoredMessageRef, prope
 use rocketmq_protocol::name::{dlq_topic, retry_topic};
 use rocketmq_protocol::request::Done;
 use rocketmq_protocol::requests::SendMessageBack;
+use rocketmq_protocol::transport::Clock;
 use rocketmq_protocol::{ByteString, QueueId, ResponseCode};
 use tracing::info;
 
@@ -35,6 +36,7 @@ pub(super) struct SendBackService {
     pub(super) deferral: Arc<Deferral>,
     pub(super) registration: Arc<Registration>,
     pub(super) tasks: Tasks,
+    pub(super) clock: Clock,
     /// Advertised address, which the new record carries.
     pub(super) store_host: SocketAddr,
 }
@@ -100,7 +102,7 @@ impl SendBackService {
         level: i32,
     ) -> Result<Done, Refusal> {
         let properties = again(record, level)?;
-        let deferred = self.deferral.of(topic, queue_id, properties.as_ref())?;
+        let deferred = self.deferral.of(topic, queue_id, properties.as_ref(), self.clock.now_ms())?;
         let (topic, queue_id, properties) = match &deferred {
             Some(deferred) => (deferred.topic, deferred.queue_id, &deferred.properties),
             None => (topic, queue_id, &properties),

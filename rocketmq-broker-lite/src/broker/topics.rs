@@ -12,6 +12,7 @@ use rocketmq_protocol::name::{
 use rocketmq_protocol::transport::Clock;
 
 use super::config_table::ConfigTable;
+use super::deferral::TIMER_TOPIC;
 use crate::config::BrokerConfig;
 use crate::store::ConfigFileError;
 
@@ -53,6 +54,7 @@ impl Topics {
         system(SCHEDULE_TOPIC, 18, Perm::READ_WRITE);
         system(HALF_TOPIC, 1, Perm::READ_WRITE);
         system(HALF_OP_TOPIC, 1, Perm::READ_WRITE);
+        system(TIMER_TOPIC, 1, Perm::READ_WRITE);
         system(&reply_topic(&config.cluster_name), 1, Perm::READ_WRITE);
         file.set_version(stored.data_version);
         Ok(Self {

@@ -219,7 +219,8 @@ impl Transactions {
             real_queue(&half).ok_or_else(|| wrong("it does not say its topic".to_owned()))?;
         if commit && !committed {
             let mut properties = without_place(half.properties())?;
-            if let Some(deferred) = self.with.deferral.of(topic, queue_id, properties.as_ref())? {
+            let now = self.with.clock.now_ms();
+            if let Some(deferred) = self.with.deferral.of(topic, queue_id, properties.as_ref(), now)? {
                 (topic, queue_id, properties) = (deferred.topic, deferred.queue_id, deferred.properties);
             }
             NewMessage {

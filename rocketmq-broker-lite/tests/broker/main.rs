@@ -10,6 +10,7 @@ mod kill;
 mod program;
 mod query;
 mod support;
+mod timer;
 mod topics;
 mod transactions;
 mod wire;

@@ -371,12 +371,6 @@ async fn a_body_over_the_limit_or_none_is_refused_with_value_and_limit() {
 #[tokio::test]
 async fn what_is_not_supported_is_refused_and_never_done_by_halves() {
     let at = start().await;
-    for (property, value) in [("TIMER_DELIVER_MS", "99999999999999")] {
-        let properties = Some(ByteString::from(format!("{property}\u{1}{value}\u{2}")));
-        let (code, remark) = at.refused(SendMessage { properties, ..message("orders", "x") }).await;
-        assert_eq!(code, ResponseCode::MESSAGE_ILLEGAL);
-        assert!(remark.contains("not supported"), "{property}: {remark}");
-    }
     let error = at.connection.call(&GetClusterInfo {}, LONG).await.unwrap_err();
     assert_eq!(error.response_code(), Some(ResponseCode::REQUEST_CODE_NOT_SUPPORTED));
     assert!(error.to_string().contains("106"), "{error}");
