@@ -113,6 +113,7 @@ impl AssignedQueue {
             cached_msg_size_in_mib: i32::try_from(held.bytes >> 20).unwrap_or(i32::MAX),
             commit_offset: unfinished.committable().unwrap_or_else(|| unfinished.next()),
             dropped: self.is_leaving(),
+            locked: self.lock.is_valid(),
             last_consume_timestamp: self.handled_at.load(Ordering::Relaxed),
             last_pull_timestamp: self.pulled_at.load(Ordering::Relaxed),
             ..ProcessQueueInfo::default()

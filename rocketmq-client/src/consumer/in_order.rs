@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What makes a consumer an ordered one.
 pub(super) struct Ordered {
-    pub(super) listener: Box<dyn OrderlyListener>,
+    pub(super) listener: Arc<dyn OrderlyListener>,
     /// Queues whose handlers may run at the same time.
     pub(super) permits: Arc<Semaphore>,
     /// How long a failed batch waits.
@@ -105,6 +105,7 @@ impl InOrder {
             return None;
         }
         let context = OrderlyContext { lost: self.queue.lock.lost().clone() };
+        let begun = Instant::now();
         let outcome = consume(&*self.ordered.listener, batch.clone(), context).await;
         if self.queue.is_gone() {
             debug!(queue = %self.queue.id, "outcome ignored: the queue has moved on, and the messages with it");
@@ -114,6 +115,11 @@ impl InOrder {
             warn!(queue = %self.queue.id, offset = offset_of(&batch), messages = batch.len(), %error, "handler failed");
             OrderlyAck::Suspend
         });
+        let (done, failed) = match outcome {
+            OrderlyAck::Commit | OrderlyAck::Hold => (batch.len(), 0),
+            OrderlyAck::Suspend | OrderlyAck::SuspendFor(_) | OrderlyAck::Rollback => (0, batch.len()),
+        };
+        self.pipeline.consumption.handled(&self.queue.id.topic, done, failed, begun.elapsed());
         match outcome {
             OrderlyAck::Commit => {
                 self.queue.stuck(None);

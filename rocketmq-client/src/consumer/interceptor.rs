@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rocketmq_protocol::ByteString;
 
-use super::handler::{Ack, Batch, HandlerError, MessageListener, consume};
-use super::member::Member;
+use super::handler::{self, Ack, Batch, HandlerError, MessageListener};
+use super::listener::Listener;
+use super::orderly::{self, OrderlyAck, OrderlyContext, OrderlyListener};
 use super::push::PushConsumerBuilder;
 use crate::producer::now_ms;
-use crate::trace::Trace;
+use crate::trace::{Trace, Tracer};
 use crate::{Client, Error, ReceivedMessage};
 
 /// Runs around the handler of a consumer: to measure, to trace, to set up what the handler runs in.
@@ -45,7 +46,8 @@ pub struct ConsumeEvent<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumeResult {
-    /// Whether all of them are done, or some shall come again; or how the handler failed.
+    /// Whether all of them are done (those that an ordered handler holds, too), or some shall come again; or how the handler
+    /// failed.
     pub outcome: Result<bool, String>,
     /// How long the handler took.
     pub took: Duration,
@@ -59,42 +61,47 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Whether nothing runs around the handler.
-    pub(super) fn is_empty(&self) -> bool {
-        self.interceptors.is_empty() && self.trace.is_none()
-    }
-
-    /// The listener with everything around it.
+    /// The listener with everything around it, and what is to be closed behind it.
     pub(super) async fn around(
         self,
-        listener: Arc<dyn MessageListener>,
-        member: &mut Member,
-    ) -> Result<Arc<dyn MessageListener>, Error> {
+        listener: Listener,
+        client: &Client,
+        group: &ByteString,
+    ) -> Result<(Listener, Option<Tracer>), Error> {
         let Self { mut interceptors, trace } = self;
-        let (client, group) = (&member.pipeline.client, &member.pipeline.group);
-        if let Some(trace) = trace {
-            let tracer = trace.start(client, group, "CONSUME").await?;
+        let tracer = match trace {
+            Some(trace) => Some(trace.start(client, group, "CONSUME").await?),
+            None => None,
+        };
+        if let Some(tracer) = &tracer {
             interceptors.push(Box::new(tracer.clone()));
-            member.tracer = Some(tracer);
         }
         if interceptors.is_empty() {
-            return Ok(listener);
+            return Ok((listener, None));
         }
-        let (group, client) = (member.pipeline.group.clone(), member.pipeline.client.clone());
-        Ok(Arc::new(Intercepted { listener, interceptors: Interceptors { interceptors, group, client } }))
+        let interceptors = Interceptors { interceptors, group: group.clone(), client: client.clone() };
+        let around = match listener {
+            Listener::Concurrent(listener) => {
+                Listener::Concurrent(Arc::new(Intercepted { listener, interceptors }))
+            }
+            Listener::Ordered(listener) => {
+                Listener::Ordered(Arc::new(Intercepted { listener, interceptors }))
+            }
+        };
+        Ok((around, tracer))
     }
 }
 
 impl PushConsumerBuilder {
     /// What runs around the handler, after those given before.
     pub fn interceptor(mut self, interceptor: impl ConsumeInterceptor) -> Self {
-        self.hooks.interceptors.push(Box::new(interceptor));
+        self.setup.hooks.interceptors.push(Box::new(interceptor));
         self
     }
 
     /// Tells a topic what was consumed, by whom and how fast. Default off.
     pub fn trace(mut self, trace: Trace) -> Self {
-        self.hooks.trace = Some(trace);
+        self.setup.hooks.trace = Some(trace);
         self
     }
 }
@@ -132,20 +139,29 @@ impl Interceptors {
 }
 
 /// A listener with interceptors around it.
-struct Intercepted {
-    listener: Arc<dyn MessageListener>,
+struct Intercepted<L: ?Sized> {
+    listener: Arc<L>,
     interceptors: Interceptors,
 }
 
 #[async_trait]
-impl MessageListener for Intercepted {
+impl MessageListener for Intercepted<dyn MessageListener> {
     async fn consume(&self, messages: Batch) -> Result<Ack, HandlerError> {
         let is_done = |ack: &Ack| match ack {
             Ack::All => true,
             Ack::First(done) => *done >= messages.len(),
             Ack::Retry | Ack::RetryAfter(_) | Ack::DeadLetter => false,
         };
-        let handling = consume(&*self.listener, messages.clone());
+        let handling = handler::consume(&*self.listener, messages.clone());
+        self.interceptors.around(&messages, handling, is_done).await
+    }
+}
+
+#[async_trait]
+impl OrderlyListener for Intercepted<dyn OrderlyListener> {
+    async fn consume(&self, messages: Batch, context: OrderlyContext) -> Result<OrderlyAck, HandlerError> {
+        let is_done = |ack: &OrderlyAck| matches!(ack, OrderlyAck::Commit | OrderlyAck::Hold);
+        let handling = orderly::consume(&*self.listener, messages.clone(), context);
         self.interceptors.around(&messages, handling, is_done).await
     }
 }

@@ -2,7 +2,6 @@
 //! reading and committing them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,18 +25,19 @@ use super::consumption::Consumption;
 use super::dispatch::Dispatcher;
 use super::filter::Filter;
 use super::flow_control::{FlowControl, Limits};
-use super::handler::MessageListener;
 use super::in_order::Ordered;
+use super::interceptor::Hooks;
+use super::listener::Listener;
 use super::local_offsets::{LocalOffsets, default_folder};
 use super::lock_keeper::{keep_locks, unlock};
 use super::offset_store::{Occasion, OffsetStore, commit_all};
-use super::orderly::OrderlyListener;
 use super::pipeline::{MessageFilter, Pipeline, Settings};
 use super::rebalance::Rebalance;
 use super::service::{HANDLERS_MAY_FINISH, MemberService};
 use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
 use super::subscription_check::SubscriptionCheck;
+use super::worker::work;
 use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
 use crate::membership::Membership;
@@ -77,10 +77,14 @@ pub(super) struct Setup {
     pub(super) max_reconsume_times: Option<u16>,
     pub(super) strategy: Box<dyn AllocateStrategy>,
     pub(super) limits: Limits,
-    /// What is given the messages that an administrator sends.
-    pub(super) listener: Option<Arc<dyn MessageListener>>,
-    /// Messages that are handled at the same time, for administrators to know.
+    /// What handles messages; absent where the user asks for them.
+    pub(super) listener: Option<Listener>,
+    /// What runs around it.
+    pub(super) hooks: Hooks,
+    /// Listeners that run at the same time.
     pub(super) concurrency: usize,
+    /// How long what an ordered listener fails waits.
+    pub(super) suspend: Duration,
     /// The user asks for messages: there are no retries, and pulls say that it is so.
     pub(super) polled: bool,
     /// The queues that the user has chosen, instead of subscriptions.
@@ -91,19 +95,10 @@ pub(super) struct Setup {
     pub(super) commits: bool,
     pub(super) consume_timeout: Duration,
     pub(super) message_filter: Option<MessageFilter>,
-    /// Present when messages are handled in order.
-    pub(super) ordered: Option<OrderedSetup>,
     /// Every member gets every message, and keeps its own offsets.
     pub(super) broadcasting: bool,
     /// Where they are kept; a folder of the user's home when absent.
     pub(super) offsets_folder: Option<PathBuf>,
-}
-
-/// What handles messages in order.
-pub(super) struct OrderedSetup {
-    pub(super) listener: Box<dyn OrderlyListener>,
-    pub(super) concurrency: usize,
-    pub(super) suspend: Duration,
 }
 
 /// The builder methods of all consumers that have a [`Setup`], on a builder that calls it `setup`.
@@ -229,14 +224,15 @@ impl Setup {
             strategy: Box::new(Averagely),
             limits: Limits::default(),
             listener: None,
+            hooks: Hooks::default(),
             concurrency: 1,
+            suspend: Duration::from_secs(1),
             polled: false,
             assigned: None,
             filters: BTreeMap::new(),
             commits: true,
             consume_timeout: Duration::from_secs(15 * 60),
             message_filter: None,
-            ordered: None,
             broadcasting: false,
             offsets_folder: None,
         }
@@ -268,17 +264,27 @@ impl Setup {
         // A broker that does not list us would make for an empty share.
         let brokers = client.heartbeat().await;
         let max_reconsume_times = self.max_reconsume_times.map(i32::from);
-        let assigned = (self.ordered.is_some() && !self.broadcasting).then(|| Arc::new(Notify::new()));
-        let ordered = self.ordered.map(|setup| Ordered {
-            listener: setup.listener,
-            permits: Arc::new(Semaphore::new(setup.concurrency)),
-            suspend: setup.suspend,
-            max_failures: max_reconsume_times,
-            assigned: assigned.clone(),
-        });
+        let (mut concurrent, mut ordered, mut tracer) = (None, None, None);
+        if let Some(listener) = self.listener.clone() {
+            let (listener, closing) = self.hooks.around(listener, &client, &group).await?;
+            tracer = closing;
+            match listener {
+                Listener::Concurrent(listener) => concurrent = Some(listener),
+                Listener::Ordered(listener) => {
+                    ordered = Some(Arc::new(Ordered {
+                        listener,
+                        permits: Arc::new(Semaphore::new(self.concurrency)),
+                        suspend: self.suspend,
+                        max_failures: max_reconsume_times,
+                        assigned: (!self.broadcasting).then(|| Arc::new(Notify::new())),
+                    }));
+                }
+            }
+        }
+        let assigned = ordered.as_ref().and_then(|ordered| ordered.assigned.clone());
         let pipeline = Arc::new(Pipeline {
             store: Arc::new(store),
-            ordered: ordered.map(Arc::new),
+            ordered,
             client,
             group,
             flow: Arc::new(FlowControl::new(self.limits)),
@@ -320,6 +326,9 @@ impl Setup {
         let rebalance =
             Rebalance::new(Arc::clone(&pipeline), Arc::clone(&assignment), subscriptions, self.strategy);
         pipeline.tasks.spawn(rebalance.run());
+        for listener in std::iter::repeat_n(concurrent, self.concurrency).flatten() {
+            pipeline.spawn(work(Arc::clone(&pipeline), listener));
+        }
         let background = TaskTracker::new();
         if let Some(assigned) = assigned {
             let keeper = keep_locks(Arc::clone(&pipeline), Arc::clone(&assignment), assigned);
@@ -331,7 +340,7 @@ impl Setup {
             assignment,
             _service: service,
             membership,
-            tracer: None,
+            tracer,
             owns_client,
             background,
             kill,
@@ -390,12 +399,6 @@ impl Setup {
 }
 
 impl Member {
-    /// Runs `work` until it is done; when the consumer is dropped, or its shutdown takes too long, it is dropped where
-    /// it waits.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.pipeline.spawn(work);
-    }
-
     /// Goes on with what was stored at `time` or later, in every queue but those of retries.
     pub(super) async fn reset_to_time(&self, time: SystemTime) -> Result<(), Error> {
         let queues = self.assignment.queues();

@@ -16,6 +16,7 @@ mod handler;
 mod in_order;
 mod interceptor;
 mod lag;
+mod listener;
 mod lite_pull;
 #[cfg(test)]
 mod lite_pull_tests;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use rocketmq_protocol::RequestCode;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -246,5 +247,51 @@ async fn a_queue_that_moves_is_committed_and_then_unlocked_but_only_after_its_ha
     cluster.until("the unlock", |seen| seen.count(RequestCode::UNLOCK_BATCH_MQ) == 1).await;
     let offset = cluster.see().offset(TOPIC, 1);
     assert_eq!((offset, cluster.see().locks.len()), (Some(1), 1));
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+/// Tells what it saw before and after each call of the handler.
+struct Recorder(mpsc::UnboundedSender<String>);
+
+#[async_trait]
+impl ConsumeInterceptor for Recorder {
+    async fn before_consume(&self, event: &ConsumeEvent<'_>) {
+        let (body, failures) = text(&event.messages[0]);
+        self.0.send(format!("{} gets {body} after {failures}", event.group)).unwrap();
+    }
+
+    async fn after_consume(&self, _: &ConsumeEvent<'_>, result: &ConsumeResult) {
+        self.0.send(format!("{:?}", result.outcome)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn interceptors_run_around_ordered_handlers_and_rates_are_counted() {
+    let cluster = cluster(1).await;
+    cluster.put(TOPIC, 0, "a");
+    let (saw, mut seen) = mpsc::unbounded_channel();
+    let (builder, _handled) = ordered(&cluster, |batch| match batch[0].reconsume_times() {
+        0 => Err("no ink".into()),
+        1 => Ok(OrderlyAck::Suspend),
+        _ => Ok(OrderlyAck::Commit),
+    });
+    let consumer = builder.interceptor(Recorder(saw)).start().await.unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 6 {
+        lines.push(tokio::time::timeout(GRACE, seen.recv()).await.unwrap().unwrap());
+    }
+    let expected = [
+        "g gets a after 0",
+        "Err(\"no ink\")",
+        "g gets a after 1",
+        "Ok(false)",
+        "g gets a after 2",
+        "Ok(true)",
+    ];
+    assert_eq!(lines, expected);
+    cluster.put(TOPIC, 0, "b"); // behind it, everything before is counted
+    seen.recv().await.unwrap();
+    let status = consumer.stats()[TOPIC];
+    assert_eq!((status.consume_failed_msgs, status.consume_ok_tps > 0.0), (2, true), "{status:?}");
     consumer.shutdown(GRACE).await.unwrap();
 }

@@ -10,10 +10,9 @@ use rocketmq_protocol::body::MessageQueue;
 
 use super::assigned_queue::AssignedQueue;
 use super::handler::{Ack, Batch, HandlerError, HandlerFn, MessageListener};
-use super::interceptor::Hooks;
-use super::member::{Member, OrderedSetup, Setup, check_between, invalid, member_methods, setup_methods};
+use super::listener::Listener;
+use super::member::{Member, Setup, check_between, invalid, member_methods, setup_methods};
 use super::orderly::{OrderlyAck, OrderlyContext, OrderlyFn, OrderlyListener};
-use super::worker::work;
 use crate::{Error, ReceivedMessage};
 
 /// Has messages handled as they come.
@@ -58,17 +57,7 @@ pub struct PushConsumer {
 /// Sets up a [`PushConsumer`]: [`PushConsumer::builder`].
 #[must_use]
 pub struct PushConsumerBuilder {
-    setup: Setup,
-    handler: Option<Handler>,
-    concurrency: usize,
-    pub(super) hooks: Hooks,
-    suspend: Duration,
-}
-
-/// The user's code.
-enum Handler {
-    Concurrent(Arc<dyn MessageListener>),
-    Ordered(Box<dyn OrderlyListener>),
+    pub(super) setup: Setup,
 }
 
 /// A queue of an ordered consumer whose next message keeps failing: nothing behind it is handled.
@@ -86,13 +75,7 @@ pub struct StuckQueue {
 impl PushConsumer {
     /// Sets up a member of `group`.
     pub fn builder(group: impl Into<String>) -> PushConsumerBuilder {
-        PushConsumerBuilder {
-            setup: Setup::new(group),
-            handler: None,
-            concurrency: 20,
-            suspend: Duration::from_secs(1),
-            hooks: Hooks::default(),
-        }
+        PushConsumerBuilder { setup: Setup { concurrency: 20, ..Setup::new(group) } }
     }
 
     member_methods!();
@@ -146,7 +129,7 @@ impl PushConsumerBuilder {
 
     /// As [`handler`](Self::handler), for a type of your own.
     pub fn listener(mut self, listener: impl MessageListener) -> Self {
-        self.handler = Some(Handler::Concurrent(Arc::new(listener)));
+        self.setup.listener = Some(Listener::Concurrent(Arc::new(listener)));
         self
     }
 
@@ -165,13 +148,13 @@ impl PushConsumerBuilder {
 
     /// As [`ordered`](Self::ordered), for a type of your own.
     pub fn ordered_listener(mut self, listener: impl OrderlyListener) -> Self {
-        self.handler = Some(Handler::Ordered(Box::new(listener)));
+        self.setup.listener = Some(Listener::Ordered(Arc::new(listener)));
         self
     }
 
     /// How long an ordered consumer waits until a batch that failed comes again. Default 1 s.
     pub fn suspend_time(mut self, time: Duration) -> Self {
-        self.suspend = time;
+        self.setup.suspend = time;
         self
     }
 
@@ -212,7 +195,7 @@ impl PushConsumerBuilder {
 
     /// Handlers that run at the same time, from 1 to 65,536. Default 20.
     pub fn concurrency(mut self, handlers: usize) -> Self {
-        self.concurrency = handlers;
+        self.setup.concurrency = handlers;
         self
     }
 
@@ -244,30 +227,10 @@ impl PushConsumerBuilder {
     /// [`Error::InvalidArgument`] or [`Error::Name`] for a setting that makes no sense, [`Error::GroupTaken`], those of
     /// [`ClientBuilder::start`](crate::ClientBuilder::start), an SQL92 condition that a broker refuses, or no name server that answers.
     pub async fn start(self) -> Result<PushConsumer, Error> {
-        check_between("concurrency", self.concurrency, 65_536)?;
-        let concurrency = self.concurrency;
-        let mut setup = self.setup;
-        let member = match self.handler {
-            Some(Handler::Concurrent(listener)) => {
-                (setup.listener, setup.concurrency) = (Some(Arc::clone(&listener)), concurrency);
-                let mut member = setup.start().await?;
-                let listener = self.hooks.around(listener, &mut member).await?;
-                for _ in 0..concurrency {
-                    member.spawn(work(Arc::clone(&member.pipeline), Arc::clone(&listener)));
-                }
-                member
-            }
-            Some(Handler::Ordered(_)) if !self.hooks.is_empty() => {
-                return Err(invalid("ordered", "interceptors and trace do not run around ordered handlers"));
-            }
-            Some(Handler::Ordered(listener)) => {
-                setup.ordered = Some(OrderedSetup { listener, concurrency, suspend: self.suspend });
-                setup.start().await?
-            }
-            None => {
-                return Err(invalid("handler", "nothing handles the messages: give a handler or a listener"));
-            }
-        };
-        Ok(PushConsumer { member })
+        check_between("concurrency", self.setup.concurrency, 65_536)?;
+        if self.setup.listener.is_none() {
+            return Err(invalid("handler", "nothing handles the messages: give a handler or a listener"));
+        }
+        Ok(PushConsumer { member: self.setup.start().await? })
     }
 }

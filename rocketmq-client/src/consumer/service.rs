@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::assignment::Assignment;
-use super::handler::{Ack, Batch, MessageListener, consume};
+use super::handler::{self, Ack, Batch};
+use super::listener::Listener;
+use super::orderly::{self, OrderlyAck, OrderlyContext};
 use super::pipeline::Pipeline;
 use crate::members::ConsumerService;
 use crate::{Client, ReceivedMessage};
@@ -27,7 +29,7 @@ pub(super) struct MemberService {
     pub(super) subscriptions: Vec<Arc<SubscriptionData>>,
     pub(super) consume_type: ConsumeType,
     /// Where messages go that an administrator sends.
-    pub(super) listener: Option<Arc<dyn MessageListener>>,
+    pub(super) listener: Option<Listener>,
     pub(super) started: SystemTime,
     /// Ends what the consumer runs.
     pub(super) kill: CancellationToken,
@@ -72,23 +74,11 @@ impl ConsumerService for MemberService {
             return call.refuse(ResponseCode::SYSTEM_ERROR, remark);
         };
         info!(?message, "message handed over by an administrator");
+        let lost = self.kill.child_token();
         let handling = async move {
             let begun = Instant::now();
-            let outcome = consume(&*listener, Batch::new([message])).await;
-            let (consume_result, remark) = match outcome {
-                Ok(Ack::All | Ack::First(1..)) => (ConsumeResult::Success, None),
-                Ok(Ack::First(0) | Ack::Retry | Ack::RetryAfter(_) | Ack::DeadLetter) => {
-                    (ConsumeResult::Later, None)
-                }
-                Err(error) => (ConsumeResult::ThrowException, Some(error.to_string())),
-            };
-            let spent_time_mills = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-            let result = ConsumeMessageDirectlyResult {
-                consume_result,
-                remark,
-                spent_time_mills,
-                ..Default::default()
-            };
+            let mut result = given(&listener, Batch::new([message]), OrderlyContext { lost }).await;
+            result.spent_time_mills = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
             call.reply(&ConsumeMessageDirectlyReply { result });
         };
         let kill = self.kill.clone();
@@ -98,6 +88,38 @@ impl ConsumerService for MemberService {
     }
 }
 
+/// What the listener makes of one message. Java: `ConsumeMessageConcurrentlyService.java`,
+/// `ConsumeMessageOrderlyService.java`, `consumeMessageDirectly`.
+async fn given(listener: &Listener, message: Batch, context: OrderlyContext) -> ConsumeMessageDirectlyResult {
+    let (order, verdict) = match listener {
+        Listener::Concurrent(listener) => {
+            let outcome = handler::consume(&**listener, message).await;
+            let verdict = outcome.map(|ack| match ack {
+                Ack::All | Ack::First(1..) => (ConsumeResult::Success, true),
+                Ack::First(0) | Ack::Retry | Ack::RetryAfter(_) | Ack::DeadLetter => {
+                    (ConsumeResult::Later, true)
+                }
+            });
+            (false, verdict)
+        }
+        Listener::Ordered(listener) => {
+            let outcome = orderly::consume(&**listener, message, context).await;
+            let verdict = outcome.map(|ack| match ack {
+                OrderlyAck::Commit => (ConsumeResult::Success, true),
+                OrderlyAck::Hold => (ConsumeResult::Success, false),
+                OrderlyAck::Suspend | OrderlyAck::SuspendFor(_) => (ConsumeResult::Later, true),
+                OrderlyAck::Rollback => (ConsumeResult::Rollback, false),
+            });
+            (true, verdict)
+        }
+    };
+    let (consume_result, auto_commit, remark) = match verdict {
+        Ok((result, auto_commit)) => (result, auto_commit, None),
+        Err(error) => (ConsumeResult::ThrowException, true, Some(error.to_string())),
+    };
+    ConsumeMessageDirectlyResult { auto_commit, consume_result, order, remark, spent_time_mills: 0 }
+}
+
 impl MemberService {
     /// The settings, by Java's names. Java: `DefaultMQPushConsumerImpl.java`, `consumerRunningInfo`.
     fn properties(&self) -> BTreeMap<String, String> {
@@ -105,6 +127,7 @@ impl MemberService {
         let mut properties = properties(client, group, self.consume_type, self.started);
         properties.extend(
             [
+                ("PROP_CONSUMEORDERLY", matches!(self.listener, Some(Listener::Ordered(_))).to_string()),
                 ("PROP_THREADPOOL_CORE_SIZE", settings.concurrency.to_string()),
                 ("consumeMessageBatchMaxSize", settings.batch.to_string()),
                 ("maxReconsumeTimes", settings.max_reconsume_times.unwrap_or(-1).to_string()),

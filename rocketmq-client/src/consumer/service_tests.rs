@@ -14,7 +14,10 @@ use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, ResponseCode};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fake_cluster::{BROKER, FakeCluster};
-use crate::{Ack, Batch, ConsumeFrom, Filter, PushConsumer, PushConsumerBuilder, StreamConsumer};
+use crate::{
+    Ack, Batch, ConsumeFrom, Filter, OrderlyAck, OrderlyContext, PushConsumer, PushConsumerBuilder,
+    StreamConsumer,
+};
 
 const TOPIC: &str = "T";
 const GROUP: &str = "g";
@@ -199,6 +202,35 @@ async fn a_message_that_is_handed_over_is_handled_and_its_outcome_told() {
         assert!(result.auto_commit && !result.order);
     }
     assert!(cluster.see().sent_back.is_empty(), "it is nobody's turn");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ordered_handler_is_handed_messages_too_and_said_to_be_one() {
+    let cluster = cluster(0).await;
+    let handler = |batch: Batch, context: OrderlyContext| async move {
+        assert!(!context.is_lost());
+        match &batch[0].body()?[..] {
+            b"commit" => Ok(OrderlyAck::Commit),
+            b"hold" => Ok(OrderlyAck::Hold),
+            b"suspend" => Ok(OrderlyAck::Suspend),
+            b"back" => Ok(OrderlyAck::Rollback),
+            _ => panic!("gives up"),
+        }
+    };
+    let consumer = consumer(&cluster).ordered(handler).start().await.unwrap();
+    for (body, expected, auto_commit) in [
+        ("commit", ConsumeResult::Success, true),
+        ("hold", ConsumeResult::Success, false),
+        ("suspend", ConsumeResult::Later, true),
+        ("back", ConsumeResult::Rollback, false),
+        ("panic", ConsumeResult::ThrowException, true),
+    ] {
+        let result = cluster.ask(&directly(body, GROUP)).await.unwrap().result;
+        assert_eq!((result.consume_result, result.auto_commit, result.order), (expected, auto_commit, true));
+    }
+    let info = cluster.ask(&running_info(GROUP)).await.unwrap().info;
+    assert_eq!(info.properties["PROP_CONSUMEORDERLY"], "true");
     consumer.shutdown(GRACE).await.unwrap();
 }
 
