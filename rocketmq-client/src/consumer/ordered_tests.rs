@@ -270,9 +270,9 @@ async fn interceptors_run_around_ordered_handlers_and_rates_are_counted() {
     let cluster = cluster(1).await;
     cluster.put(TOPIC, 0, "a");
     let (saw, mut seen) = mpsc::unbounded_channel();
-    let (builder, _handled) = ordered(&cluster, |batch| match batch[0].reconsume_times() {
-        0 => Err("no ink".into()),
-        1 => Ok(OrderlyAck::Suspend),
+    let (builder, _handled) = ordered(&cluster, |batch| match text(&batch[0]) {
+        (body, 0) if body == "a" => Err("no ink".into()),
+        (body, 1) if body == "a" => Ok(OrderlyAck::Suspend),
         _ => Ok(OrderlyAck::Commit),
     });
     let consumer = builder.interceptor(Recorder(saw)).start().await.unwrap();
