@@ -135,6 +135,9 @@ impl ConsumeQueue {
                 return Put::OutOfRange { end };
             } else {
                 // Units were lost. Offsets must stay those that the messages carry, so what is missing becomes a hole.
+                if self.min() >= end {
+                    self.min.store(offset, Ordering::Release); // the first message is never a hole
+                }
                 tail.units.extend(Unit::BLANK.encode().repeat(usize::try_from(offset - end).unwrap_or(0)));
             }
         }
@@ -373,6 +376,20 @@ mod tests {
         assert_eq!(put(&queue, 1, &files), Put::Known);
         assert_eq!(put(&queue, 2, &files), Put::First);
         assert_eq!(queue.max(), 3);
+    }
+
+    #[test]
+    fn the_first_message_of_an_emptied_queue_is_never_a_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (queue, files) = (ConsumeQueue::empty(name()), files(dir.path()));
+        for offset in 0..3 {
+            assert!(matches!(put(&queue, offset, &files), Put::First | Put::Added));
+        }
+        queue.write(&files).unwrap();
+        queue.expire(LogPosition::new(300), &files).unwrap();
+        assert_eq!((queue.min(), queue.max()), (3, 3));
+        assert_eq!(put(&queue, 5, &files), Put::First);
+        assert_eq!((queue.min(), queue.max()), (5, 6));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::options::{FlushMode, StoreOptions};
 use super::queue_files::QueueFiles;
 use super::queue_table::QueueTable;
 use super::read::{self, Filter, QueueEntry, ReadLimits, ReadOutcome, TimeBoundary};
-use super::recovery::Recovery;
+use super::recovery::{LogFiles, Recovery};
 use super::wake::Wake;
 
 /// Unwritten queue units beyond this are written even of queues that have few of them.
@@ -467,7 +467,8 @@ impl Shared {
             options.open_queue_files,
             options.disk.clone(),
         );
-        let queues = QueueTable::load(files, clean)?;
+        let log_files = LogFiles::list(&options.commit_log_dir, file_size)?;
+        let queues = QueueTable::load(files, &log_files.extent(), clean)?;
         let batch_root = options.root.join("batchconsumequeue");
         let mut batch_queues =
             BatchQueues::load(batch_root, options.batch_queue_file_size, options.disk.clone())?;
@@ -482,11 +483,12 @@ impl Shared {
             queues: &queues,
             batch_queues: &mut batch_queues,
             queue_units: &queue_units,
+            last_unit: queues.last_position(),
             checkpoint,
             clean,
             check_crc: options.check_crc_on_recover,
         };
-        let recovered = recovery.run()?;
+        let recovered = recovery.run(&log_files)?;
         if let Some(position) = recovered.last_position {
             checkpoint.confirm_position = position.get();
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,8 @@ pub(super) struct QueueTable {
     files: QueueFiles,
     /// Whether units are missing that any part of the log may have.
     damaged: bool,
+    /// Where the last record starts that has a unit in the files.
+    last_position: Option<LogPosition>,
     numbers: AtomicU32,
     /// Queues with a tail.
     unwritten: Mutex<Vec<Arc<ConsumeQueue>>>,
@@ -37,12 +40,14 @@ pub(super) struct QueueTable {
 }
 
 impl QueueTable {
-    /// Loads every queue there is in the files.
-    pub(super) fn load(files: QueueFiles, clean: bool) -> Result<Self, StoreError> {
+    /// Loads every queue there is in the files, each as far as it fits to a log that reaches no further than over `log`. Each is visited
+    /// once: with very many queues, opening their files is what an open of the store takes.
+    pub(super) fn load(files: QueueFiles, log: &Range<LogPosition>, clean: bool) -> Result<Self, StoreError> {
         let mut table = Self {
             topics: DashMap::new(),
             files,
             damaged: false,
+            last_position: None,
             numbers: AtomicU32::new(0),
             unwritten: Mutex::default(),
             unwritten_bytes: AtomicU64::new(0),
@@ -65,6 +70,10 @@ impl QueueTable {
                     );
                     table.damaged = true;
                 }
+                // Units that point out of the log are damaged; its scan can put good ones in their place.
+                truncate(&queue, log.end, &table.files)?;
+                queue.expire(log.start, &table.files)?;
+                table.last_position = table.last_position.max(queue.last_position(&table.files)?);
                 table.insert(&topic, queue);
             }
         }
@@ -206,29 +215,21 @@ impl QueueTable {
         lock(&self.unwritten).is_empty() && self.files.is_synced()
     }
 
-    /// Where the last record with a unit starts, over all queues.
-    pub(super) fn last_position(&self) -> Result<Option<LogPosition>, StoreError> {
-        self.all().iter().try_fold(None, |last, queue| Ok(last.max(queue.last_position(&self.files)?)))
+    /// Where the last record starts that had a unit when the queues were loaded.
+    pub(super) fn last_position(&self) -> Option<LogPosition> {
+        self.last_position
     }
 
     /// Drops the units of records that start at `end` or later.
     pub(super) fn truncate(&self, end: LogPosition) -> Result<(), StoreError> {
-        for queue in self.all() {
-            let dropped = queue.truncate(end, &self.files)?;
-            if dropped > 0 {
-                warn!(topic = %queue.name.topic, queue_id = %queue.name.queue_id, dropped, log_end = %end, "dropped queue units behind the end of the commit log");
-            }
-        }
-        Ok(())
+        self.all().iter().try_for_each(|queue| truncate(queue, end, &self.files))
     }
 
-    /// Fits the queues to a log that reaches from `start` to `end`.
-    pub(super) fn fit(&self, start: LogPosition, end: LogPosition) -> Result<(), StoreError> {
-        self.truncate(end)?;
+    /// Ends recovery: the queues have what the log, which starts at `log_start`, has, and go on from there.
+    pub(super) fn settle(&self, log_start: LogPosition) -> Result<(), StoreError> {
         for queue in self.all() {
-            queue.expire(start, &self.files)?;
             queue.set_next(queue.max());
-            if queue.is_forgotten(start, &self.files)? {
+            if queue.is_forgotten(log_start, &self.files)? {
                 self.files.remove(&queue.name)?;
                 if let Some(mut queues) = self.topics.get_mut(&queue.name.topic) {
                     queues.retain(|known| known.name.number != queue.name.number);
@@ -265,6 +266,14 @@ impl QueueTable {
         }
         outcome
     }
+}
+
+fn truncate(queue: &ConsumeQueue, end: LogPosition, files: &QueueFiles) -> Result<(), StoreError> {
+    let dropped = queue.truncate(end, files)?;
+    if dropped > 0 {
+        warn!(topic = %queue.name.topic, queue_id = %queue.name.queue_id, dropped, log_end = %end, "dropped queue units behind the end of the commit log");
+    }
+    Ok(())
 }
 
 /// Whether a topic, from a stranger or from a damaged record, can be the name of a folder.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,6 +31,38 @@ const UNWRITTEN_LIMIT: u64 = 64 << 20;
 /// After so many records recovery looks at the time.
 const RECORDS_BETWEEN_LOOKS: u64 = 4096;
 
+/// The files of a log, one behind the other.
+pub(super) struct LogFiles {
+    found: Vec<(i64, PathBuf)>,
+    file_size: usize,
+}
+
+impl LogFiles {
+    /// # Errors
+    /// When one is missing in between, or has another size.
+    pub(super) fn list(dir: &Path, file_size: usize) -> Result<Self, StoreError> {
+        let found = log_files(dir, file_size as u64)?;
+        for pair in found.windows(2) {
+            if let [(base, _), (next, path)] = pair {
+                let expected = base.saturating_add(file_size as i64);
+                if *next != expected {
+                    return Err(StoreError::Gap { path: path.clone(), expected: LogPosition::new(expected) });
+                }
+            }
+        }
+        Ok(Self { found, file_size })
+    }
+
+    /// Between what positions they can have records.
+    pub(super) fn extent(&self) -> Range<LogPosition> {
+        let (start, end) = match (self.found.first(), self.found.last()) {
+            (Some((first, _)), Some((last, _))) => (*first, last.saturating_add(self.file_size as i64)),
+            _ => (0, 0),
+        };
+        LogPosition::new(start)..LogPosition::new(end)
+    }
+}
+
 /// What recovery works on.
 pub(super) struct Recovery<'a> {
     pub(super) dir: &'a Path,
@@ -38,6 +71,8 @@ pub(super) struct Recovery<'a> {
     pub(super) queues: &'a QueueTable,
     pub(super) batch_queues: &'a mut BatchQueues,
     pub(super) queue_units: &'a QueueUnits,
+    /// Where the last record with a unit starts, over all queues.
+    pub(super) last_unit: Option<LogPosition>,
     pub(super) checkpoint: Checkpoint,
     /// Whether the last run ended in order.
     pub(super) clean: bool,
@@ -88,23 +123,18 @@ struct Scan {
 }
 
 impl Recovery<'_> {
-    pub(super) fn run(mut self) -> Result<Recovered, StoreError> {
-        let found = self.log_files()?;
-        let (log_start, extent) = match (found.first(), found.last()) {
-            (Some((first, _)), Some((last, _))) => (*first, last.saturating_add(self.file_size as i64)),
-            _ => (0, 0),
-        };
-        // Units that point out of the log are damaged; the scan can put good ones in their place.
-        self.queues.truncate(LogPosition::new(extent))?;
-        let (start_file, start) = self.start(&found)?;
-        match self.read(found, start_file, start)? {
+    /// Recovers a log of these files, which the queues were loaded for.
+    pub(super) fn run(mut self, files: &LogFiles) -> Result<Recovered, StoreError> {
+        let (start_file, start) = self.start(files)?;
+        match self.read(files, start_file, start)? {
             Some(recovered) => Ok(recovered),
             None => {
+                let beginning = files.extent().start;
                 warn!(
-                    from = log_start,
+                    from = %beginning,
                     "consume queues lack units of older messages, reading the whole commit log"
                 );
-                let recovered = self.read(self.log_files()?, 0, LogPosition::new(log_start))?;
+                let recovered = self.read(files, 0, beginning)?;
                 Ok(recovered.expect("nothing is older than the log's start"))
             }
         }
@@ -113,28 +143,28 @@ impl Recovery<'_> {
     /// Reads the log from `start` on; `None` if the queues turn out to need what is before.
     fn read(
         &mut self,
-        found: Vec<(i64, PathBuf)>,
+        log_files: &LogFiles,
         start_file: usize,
         start: LogPosition,
     ) -> Result<Option<Recovered>, StoreError> {
+        let found = &log_files.found;
         let mut files: VecDeque<Arc<MappedFile>> = VecDeque::with_capacity(found.len());
         let mut current = None;
-        let mut end = found.first().map_or(0, |(base, _)| *base);
-        let all = start_file == 0 && start.get() == end;
-        let last = found.last().map_or(0, |(base, _)| base.saturating_add(self.file_size as i64));
+        let extent = log_files.extent();
+        let mut end = extent.start.get();
         let mut scan = Scan {
             dispatch_from: start,
-            all,
+            all: start_file == 0 && start == extent.start,
             lacking: false,
             last: None,
             records: 0,
             progress: Progress::new(start, Instant::now()),
-            extent: LogPosition::new(last),
+            extent: extent.end,
         };
 
-        let mut rest = found.into_iter().enumerate();
-        for (index, (base, path)) in rest.by_ref() {
-            let file = MappedFile::open_full(path, LogPosition::new(base), self.file_size)?;
+        let mut rest = found.iter().enumerate();
+        for (index, &(base, ref path)) in rest.by_ref() {
+            let file = MappedFile::open_full(path.clone(), LogPosition::new(base), self.file_size)?;
             let from = start.get().max(base) - base;
             if index < start_file {
                 files.push_back(file);
@@ -165,11 +195,14 @@ impl Recovery<'_> {
             }
         }
         for (_, (_, path)) in rest {
-            delete_behind_end(&path)?;
+            delete_behind_end(path)?;
         }
         let end = LogPosition::new(end);
         let log_start = files.front().map_or(end, |file| file.base());
-        self.queues.fit(log_start, end)?;
+        if self.last_unit >= Some(end) {
+            self.queues.truncate(end)?;
+        }
+        self.queues.settle(log_start)?;
         self.batch_queues.fit(log_start, end)?;
         if !self.clean {
             info!(records = scan.records, from = %start, log_end = %end, "commit log recovered");
@@ -183,29 +216,15 @@ impl Recovery<'_> {
         }))
     }
 
-    /// The log's files, one behind the other.
-    fn log_files(&self) -> Result<Vec<(i64, PathBuf)>, StoreError> {
-        let files = log_files(self.dir, self.file_size as u64)?;
-        for pair in files.windows(2) {
-            if let [(base, _), (next, path)] = pair {
-                let expected = base.saturating_add(self.file_size as i64);
-                if *next != expected {
-                    return Err(StoreError::Gap { path: path.clone(), expected: LogPosition::new(expected) });
-                }
-            }
-        }
-        Ok(files)
-    }
-
     /// Where to start reading: file and position. Queues need nothing from before it.
-    fn start(&self, files: &[(i64, PathBuf)]) -> Result<(usize, LogPosition), StoreError> {
-        let beginning = (0, files.first().map_or(LogPosition::ZERO, |(base, _)| LogPosition::new(*base)));
+    fn start(&self, files: &LogFiles) -> Result<(usize, LogPosition), StoreError> {
+        let beginning = (0, files.extent().start);
         // Without any queue unit all of the log is read, so that removing the folder of the queues rebuilds them.
-        let Some(last_queued) = self.queues.last_position()? else { return Ok(beginning) };
+        let Some(last_queued) = self.last_unit else { return Ok(beginning) };
         if self.queues.is_damaged() || self.batch_queues.are_lacking() {
             return Ok(beginning);
         }
-        for (index, (base, path)) in files.iter().enumerate().rev() {
+        for (index, (base, path)) in files.found.iter().enumerate().rev() {
             let base = LogPosition::new(*base);
             let file = MappedFile::open_full(path.clone(), base, self.file_size)?;
             let Ok(first) = StoredMessageRef::parse(file.readable()) else { continue };
@@ -283,6 +302,7 @@ impl Recovery<'_> {
             if self.batch_queues.are_for(message) {
                 return self.batch_queues.put(message, unit);
             }
+            self.last_unit = self.last_unit.max(Some(unit.position));
             self.queues.put(message.topic(), message.queue_id(), message.queue_offset(), unit);
             if self.queues.unwritten_bytes() > UNWRITTEN_LIMIT {
                 self.queues.write(true)?;
