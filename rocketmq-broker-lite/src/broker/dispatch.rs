@@ -92,6 +92,11 @@ impl Service for Dispatch {
                 let admin = Arc::clone(&self.topic_admin);
                 self.spawned(call, async move |request| admin.delete(request).await);
             }
+            DeleteExpiredCommitLog::CODE => {
+                self.blocking(call, |queries, _: DeleteExpiredCommitLog| {
+                    queries.store.clean_at_any_hour().map(|()| Done {}).map_err(Refusal::from)
+                });
+            }
             GetGroupConfig::CODE => at_once(call, |_, request| self.group_admin.get(&request)),
             GetAllGroupConfig::CODE => at_once(call, |_, _: GetAllGroupConfig| self.group_admin.list()),
             UpdateGroup::CODE => {

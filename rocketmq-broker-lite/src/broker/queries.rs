@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 use super::tasks::Tasks;
 use super::topics::Topics;
 use crate::config::BrokerConfig;
-use crate::store::{IndexKey, KeyQuery, Store, StoreError, TimeBoundary};
+use crate::store::{IndexKey, KeyQuery, Store, TimeBoundary};
 
 /// Serves offset and message queries.
 pub(super) struct QueryService {
@@ -48,7 +48,7 @@ impl QueryService {
             request.boundary.as_deref().is_some_and(|boundary| boundary.eq_ignore_ascii_case("upper"));
         let boundary = if upper { TimeBoundary::Upper } else { TimeBoundary::Lower };
         let found = self.store.offset_by_time(&request.topic, request.queue_id, request.timestamp, boundary);
-        found.map(|offset| SearchOffsetReply { offset }).map_err(unreadable)
+        found.map(|offset| SearchOffsetReply { offset }).map_err(Refusal::from)
     }
 
     /// Reads the oldest record, so it may wait for the disk.
@@ -57,7 +57,7 @@ impl QueryService {
         request: GetEarliestStoreTime,
     ) -> Result<GetEarliestStoreTimeReply, Refusal> {
         let earliest =
-            self.store.earliest_store_time(&request.topic, request.queue_id).map_err(unreadable)?;
+            self.store.earliest_store_time(&request.topic, request.queue_id).map_err(Refusal::from)?;
         Ok(GetEarliestStoreTimeReply { timestamp: earliest.unwrap_or(-1) })
     }
 
@@ -87,7 +87,7 @@ impl QueryService {
             max_messages,
             max_bytes: MAX_ANSWER,
         };
-        let found = self.store.query(query).map_err(unreadable)?;
+        let found = self.store.query(query).map_err(Refusal::from)?;
         if found.records.is_empty() {
             let off = if self.config.index { "" } else { ": the index is off (messageIndexEnable=false)" };
             let QueryMessage { topic, key, begin_timestamp, end_timestamp, .. } = request;
@@ -139,9 +139,4 @@ impl QueryService {
         self.offsets.set(group, topic, *queue_id, *commit_offset);
         Ok(Done {})
     }
-}
-
-fn unreadable(error: StoreError) -> Refusal {
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-    Refusal::new(ResponseCode::SYSTEM_ERROR, format!("{error}{source}"))
 }

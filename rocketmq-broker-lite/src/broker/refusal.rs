@@ -5,6 +5,7 @@ use rocketmq_protocol::request::PayloadError;
 use rocketmq_protocol::transport::Call;
 
 use crate::filter::FilterError;
+use crate::store::StoreError;
 
 /// A response code and a remark that names the value and the limit.
 #[derive(Debug)]
@@ -50,6 +51,14 @@ impl Refusal {
 
     pub(super) fn answer(self, call: &Call) {
         call.refuse(self.code, self.remark);
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        Self::new(ResponseCode::SYSTEM_ERROR, format!("{error}{source}"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rocketmq_broker_lite::Standalone;
-use rocketmq_protocol::requests::{GetMaxOffset, GetMinOffset};
+use rocketmq_protocol::requests::{DeleteExpiredCommitLog, GetMaxOffset, GetMinOffset};
 use rocketmq_protocol::transport::RequestError;
 use rocketmq_protocol::{QueueId, ResponseCode};
 
@@ -69,5 +69,29 @@ async fn messages_go_when_their_time_is_up() {
             break;
         }
     }
+    cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_administrator_need_not_wait_for_the_hour() {
+    let cluster = Standalone::builder()
+        .set("mappedFileSizeCommitLog", "65536")
+        .and_then(|builder| builder.set("deleteWhen", "")) // at no hour
+        .unwrap()
+        .start()
+        .await
+        .unwrap();
+    cluster.broker().disk().set_used_percent(Some(50));
+    let connector = connector();
+    let connection = connector.connect(cluster.broker().advertised_addr()).await.unwrap();
+    for _ in 0..40 {
+        connection.call(&message("orders", 0, vec![b'x'; 4000]), LONG).await.unwrap();
+    }
+    let queue = GetMinOffset { topic: "orders".into(), queue_id: QueueId::ZERO };
+    connection.call(&DeleteExpiredCommitLog {}, LONG).await.unwrap();
+    assert_eq!(connection.call(&queue, LONG).await.unwrap().offset.get(), 0, "their time is not up");
+    cluster.clock().advance(Duration::from_secs(73 * 3600));
+    connection.call(&DeleteExpiredCommitLog {}, LONG).await.unwrap();
+    assert!(connection.call(&queue, LONG).await.unwrap().offset.get() > 0);
     cluster.shutdown().await.unwrap();
 }

@@ -9,6 +9,7 @@ mod groups;
 mod kill;
 mod program;
 mod query;
+mod resources;
 mod support;
 mod timer;
 mod topics;

@@ -84,4 +84,8 @@ requests! {
     } -> AddWritePermissionReply {
         topics: i32 => "addTopicCount",
     };
+
+    /// Deletes the commit log files whose time is up, at whatever hour. Java: `AdminBrokerProcessor.java`, `deleteExpiredCommitLog`.
+    DeleteExpiredCommitLog = DELETE_EXPIRED_COMMITLOG {
+    } -> Done;
 }
