@@ -2,10 +2,12 @@
 
 mod alarm;
 mod consume;
+mod delay;
 mod idle;
 mod latency;
 mod load;
 mod null_server;
+mod paced;
 mod produce;
 mod progress;
 mod quota;
@@ -13,6 +15,7 @@ mod report;
 mod stamp;
 mod tally;
 mod target;
+mod transaction;
 mod verify;
 
 use clap::Subcommand;
@@ -34,6 +37,12 @@ pub(crate) enum Bench {
     /// Watch what a broker does while many consumers wait and nobody sends
     #[command(after_help = idle::EXAMPLES)]
     Idle(idle::Options),
+    /// Send messages in transactions: half a message, then its commit
+    #[command(after_help = transaction::EXAMPLES)]
+    Transaction(transaction::Options),
+    /// Measure how late delayed messages are
+    #[command(after_help = delay::EXAMPLES)]
+    Delay(delay::Options),
     /// Be a cluster that answers every send and stores nothing: what `rmq` and the network can do at most
     NullServer(null_server::Options),
 }
@@ -45,6 +54,8 @@ impl Bench {
             Self::Consume(options) => consume::run(options).await,
             Self::Latency(options) => latency::run(options).await,
             Self::Idle(options) => idle::run(options).await,
+            Self::Transaction(options) => transaction::run(options).await,
+            Self::Delay(options) => delay::run(options).await,
             Self::NullServer(options) => null_server::run(options).await,
         }
     }

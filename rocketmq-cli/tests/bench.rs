@@ -173,3 +173,13 @@ fn arguments_that_make_no_sense_are_refused() {
         assert!(stderr(&output).contains(word), "{arguments}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn delayed_messages_are_late_but_never_early() {
+    let cluster = Cluster::start();
+    let result = cluster.measure("delay --topic t --messages 100 --rate 500 --queues 2");
+    for (key, value) in [("messages", 100), ("errors", 0), ("early", 0), ("missing", 0), ("duplicates", 0)] {
+        assert_eq!(result[key], value, "{key} of {result}");
+    }
+    assert!(result["p50_us"].is_number() && result["ack_p50_us"].is_number(), "{result}");
+}

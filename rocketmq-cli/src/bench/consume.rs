@@ -215,6 +215,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         times_are: "age",
         also: None,
         took: first.map(|first| last.duration_since(first)).unwrap_or_default(),
+        counts: Vec::new(),
         verdict: verifier.as_ref().map(Verifier::verdict),
     }
     .print(*json)

@@ -7,18 +7,16 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use clap::Args;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use rocketmq_client::{Ack, Client, ConsumeFrom, Filter, Message, Producer, PushConsumer, QueueId};
 
-use super::alarm::Alarm;
 use super::load::filler;
+use super::paced;
 use super::produce::positive;
-use super::progress::{Counts, Progress};
-use super::quota::{Quota, Turn};
+use super::progress::Progress;
+use super::quota::Quota;
 use super::report::Report;
-use super::tally::{Tally, record, times};
+use super::tally::{record, times};
 use super::target::{Creation, Target};
 use crate::{Failure, Outcome};
 
@@ -132,8 +130,11 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     await_consumer(&run, &producer, queues).await?;
     let progress = Progress::start();
     let quota = Quota::lasting(options.duration, Some(*rate));
-    let sending =
-        tokio::spawn(send(Arc::clone(&run), producer.clone(), quota, Arc::clone(progress.counts())));
+    let make = {
+        let run = Arc::clone(&run);
+        move |number, due| Ok(run.message(number, due))
+    };
+    let sending = tokio::spawn(paced::send(producer.clone(), quota, Arc::clone(progress.counts()), make));
     let (mut tally, took) = sending
         .await
         .map_err(|error| Failure::System { doing: "finish the sending task", source: error.into() })??;
@@ -159,6 +160,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         times_are: "send to handler",
         also: Some(("send to ack", "ack_", ack_times)),
         took,
+        counts: Vec::new(),
         verdict: None,
     }
     .print(*json)
@@ -192,47 +194,4 @@ async fn await_consumer(run: &Run, producer: &Producer, queues: usize) -> Result
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-async fn send(
-    run: Arc<Run>,
-    producer: Producer,
-    quota: Quota,
-    counts: Arc<Counts>,
-) -> Result<(Tally, Duration), Failure> {
-    let mut tally = Tally::new();
-    let mut alarm = Alarm::new()?;
-    let mut flying = FuturesUnordered::new();
-    let size = run.filler.len() as u64;
-    let mut count = |result: Result<Duration, rocketmq_client::Error>| match result {
-        Ok(took) => {
-            counts.went_well(1);
-            tally.went_well(1, size, took);
-        }
-        Err(error) => {
-            counts.failed(1);
-            tally.failed(1, || error.to_string());
-        }
-    };
-    let stop = tokio::signal::ctrl_c();
-    tokio::pin!(stop);
-    while let Some(Turn { numbers, due }) = quota.take(1) {
-        let due = due.unwrap_or_else(Instant::now);
-        // Answers are taken while the next message is not due, and once more when it is.
-        loop {
-            tokio::select! {
-                biased;
-                Some(result) = flying.next() => count(result),
-                rung = alarm.wait_until(due) => { rung?; break }
-                _ = &mut stop, if !quota.is_over() => { quota.finish(); break }
-            }
-        }
-        let (message, producer) = (run.message(numbers.start, due), &producer);
-        flying.push(async move { producer.send(message).await.map(|_| due.elapsed()) });
-    }
-    while let Some(result) = flying.next().await {
-        count(result);
-    }
-    let took = quota.began().elapsed();
-    Ok((tally, took))
 }

@@ -159,7 +159,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         options.rate.map(|rate| format!(", {rate}/s asked for")).unwrap_or_default(),
     );
     let times_are = if sender.oneway { "hand-over" } else { "send to ack" };
-    Report { what, tally, times_are, also: None, took, verdict: None }.print(*json)
+    Report { what, tally, times_are, also: None, took, counts: Vec::new(), verdict: None }.print(*json)
 }
 
 /// Ends the run when time is up, or when the user wants it to end: the report is printed all the same.

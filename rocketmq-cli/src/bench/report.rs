@@ -20,6 +20,8 @@ pub(crate) struct Report {
     /// Other times, with what they are and their prefix among the keys.
     pub(crate) also: Option<(&'static str, &'static str, Histogram<u64>)>,
     pub(crate) took: Duration,
+    /// What else was counted, by the key it has in JSON.
+    pub(crate) counts: Vec<(&'static str, u64)>,
     pub(crate) verdict: Option<Verdict>,
 }
 
@@ -60,6 +62,9 @@ impl Report {
             }
             put(&format!("{prefix}max_us"), times.max().into());
         }
+        for (key, count) in &self.counts {
+            put(key, (*count).into());
+        }
         if let Some(verdict) = self.verdict {
             put("verified", verdict.is_sound().into());
             put("distinct", verdict.distinct.into());
@@ -87,6 +92,11 @@ impl Report {
                 None => format!("  errors    {}", grouped(tally.errors)),
             },
         ];
+        if !self.counts.is_empty() {
+            let counts =
+                self.counts.iter().map(|(key, count)| format!("{} {key}", grouped(*count)).replace('_', " "));
+            lines.push(format!("  of these  {}", counts.collect::<Vec<_>>().join(", ")));
+        }
         if !tally.times.is_empty() {
             let heads: String = QUANTILES.iter().map(|(name, ..)| format!("{name:>10}")).collect();
             lines.push(format!("  {:16}{heads}{:>10}", "", "max"));
@@ -157,6 +167,7 @@ mod tests {
             times_are: "send to ack",
             also: None,
             took: Duration::from_millis(500),
+            counts: Vec::new(),
             verdict: None,
         }
     }
