@@ -88,7 +88,8 @@ fn main() {
     println!("took {:.0} s", start.elapsed().as_secs_f64());
     let mut rm = Command::new("rm");
     rm.arg("-rf").arg(folder.keep()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    rm.spawn().unwrap();
+    #[expect(clippy::zombie_processes, reason = "it outlives this program")]
+    let _outlives_us = rm.spawn().unwrap();
 }
 
 fn line(what: &str, value: impl std::fmt::Display) {
