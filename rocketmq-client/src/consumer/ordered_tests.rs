@@ -292,6 +292,7 @@ async fn interceptors_run_around_ordered_handlers_and_rates_are_counted() {
     cluster.put(TOPIC, 0, "b"); // behind it, everything before is counted
     seen.recv().await.unwrap();
     let status = consumer.stats()[TOPIC];
-    assert_eq!((status.consume_failed_msgs, status.consume_ok_tps > 0.0), (2, true), "{status:?}");
+    // "b" fails at first, too, now or a moment later.
+    assert!((2..=3).contains(&status.consume_failed_msgs) && status.consume_ok_tps > 0.0, "{status:?}");
     consumer.shutdown(GRACE).await.unwrap();
 }

@@ -243,10 +243,10 @@ mod tests {
     #[test]
     fn units_go_on_in_the_next_file_and_are_found_again() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = TimerLog::open(dir.path(), 300).unwrap();
+        let mut log = TimerLog::open(dir.path(), 240).unwrap();
         let positions: Vec<_> = (0..12).map(|number| log.append(&unit(number)).unwrap()).collect();
-        assert_eq!(positions[..6], [0, 52, 104, 156, 300, 352]);
-        let mut log = TimerLog::open(dir.path(), 300).unwrap();
+        assert_eq!(positions[..6], [0, 52, 104, 156, 240, 292]);
+        let mut log = TimerLog::open(dir.path(), 240).unwrap();
         let mut found = Vec::new();
         log.recover(0, |at, unit| {
             found.push((at, unit.position.get()));
@@ -256,10 +256,10 @@ mod tests {
         assert_eq!(found, positions.into_iter().zip(0..).collect::<Vec<_>>());
         let end = log.end();
         assert_eq!(log.append(&unit(12)).unwrap(), end);
-        log.delete_before(599).unwrap();
+        log.delete_before(479).unwrap();
         let mut left = Vec::new();
         log.for_each(|at, _| left.push(at)).unwrap();
-        assert_eq!(left, [300, 352, 404, 456, 600, 652, 704, 756, 900]);
+        assert_eq!(left, [240, 292, 344, 396, 480, 532, 584, 636, 720]);
         assert_eq!((log.files_from(650).len(), fs::read_dir(dir.path()).unwrap().count()), (2, 3));
         assert!(TimerLog::open(dir.path(), 400).is_err());
     }

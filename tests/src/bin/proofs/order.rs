@@ -100,6 +100,10 @@ pub(crate) async fn prove(plan: Order) -> Result<bool, Failure> {
     let handled = Arc::new(Handled::default());
     let members = [member(&names, 0, &handled).await?, member(&names, 1, &handled).await?];
 
+    while members.iter().any(|member| member.assigned_queues().is_empty()) {
+        tokio::time::sleep(Duration::from_millis(10)).await; // the first one gives the second its share
+    }
+
     let producer = Producer::builder("producers").client(&client).start().await?;
     let began = Instant::now();
     let mut sending = JoinSet::new();
