@@ -12,6 +12,7 @@ mod producing;
 mod proofs;
 mod pull_side;
 mod request_reply;
+mod retry;
 mod send_and_consume;
 mod several_clients;
 mod ten_lines;

@@ -17,6 +17,8 @@ use crate::broker_process::{BrokerProcess, until_it_works};
 use crate::{Failure, promise};
 
 const TOPIC: &str = "orders";
+/// Of the one broker.
+const QUEUES_IN_ALL: usize = QUEUES as usize;
 const QUEUES: i32 = 8;
 /// Without a new message for so long, no more come.
 const IDLE: Duration = Duration::from_secs(20);
@@ -100,7 +102,10 @@ pub(crate) async fn prove(plan: Order) -> Result<bool, Failure> {
     let handled = Arc::new(Handled::default());
     let members = [member(&names, 0, &handled).await?, member(&names, 1, &handled).await?];
 
-    while members.iter().any(|member| member.assigned_queues().is_empty()) {
+    let of_topic =
+        |member: &PushConsumer| member.assigned_queues().iter().filter(|queue| queue.topic == TOPIC).count();
+    let shares = || members.iter().map(of_topic);
+    while shares().any(|queues| queues == 0) || shares().sum::<usize>() > QUEUES_IN_ALL {
         tokio::time::sleep(Duration::from_millis(10)).await; // the first one gives the second its share
     }
 
