@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::UniqueKeyGenerator;
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
@@ -335,14 +336,15 @@ impl Core {
     }
 
     /// Asks the name servers for the route of a topic. Whatever they answer, a cached route stays or gets newer.
-    pub(crate) async fn fetch_route(
-        &self,
-        topic: &ByteString,
+    ///
+    /// In a box: what is rare need not be part of every future that may come to it.
+    pub(crate) fn fetch_route<'a>(
+        &'a self,
+        topic: &'a ByteString,
         deadline: Deadline,
-    ) -> Result<Arc<TopicRoute>, Error> {
-        deadline
-            .run("asking for the route", self.routes.fetching.run(topic, || self.ask_for_route(topic)))
-            .await?
+    ) -> BoxFuture<'a, Result<Arc<TopicRoute>, Error>> {
+        let asking = self.routes.fetching.run(topic, || self.ask_for_route(topic));
+        Box::pin(async move { deadline.run("asking for the route", asking).await? })
     }
 
     async fn ask_for_route(&self, topic: &ByteString) -> Result<Arc<TopicRoute>, Error> {

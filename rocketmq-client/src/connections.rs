@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use futures_core::future::BoxFuture;
 use rocketmq_protocol::transport::{Connection, Connector, RequestError, Service, TransportOptions};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -47,15 +48,24 @@ impl Connections {
     pub(crate) async fn connect(&self, addr: &Arc<str>, deadline: Deadline) -> Result<Connection, Error> {
         match self.get(addr) {
             Some(connection) => Ok(connection),
-            None => {
-                let opened = deadline.run("connecting", self.opening.run(addr, || self.open(addr))).await;
-                opened.unwrap_or_else(|_| {
-                    let waited = format!("not connected within {:?}", deadline.elapsed());
-                    let source = io::Error::new(io::ErrorKind::TimedOut, waited);
-                    Err(RequestError::Connect { addr: addr.to_string(), source }.into())
-                })
-            }
+            None => self.open_in_time(addr, deadline).await,
         }
+    }
+
+    /// In a box: what is rare need not be part of every future that may come to it.
+    fn open_in_time<'a>(
+        &'a self,
+        addr: &'a Arc<str>,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, Result<Connection, Error>> {
+        Box::pin(async move {
+            let opened = deadline.run("connecting", self.opening.run(addr, || self.open(addr))).await;
+            opened.unwrap_or_else(|_| {
+                let waited = format!("not connected within {:?}", deadline.elapsed());
+                let source = io::Error::new(io::ErrorKind::TimedOut, waited);
+                Err(RequestError::Connect { addr: addr.to_string(), source }.into())
+            })
+        })
     }
 
     async fn open(&self, addr: &Arc<str>) -> Result<Connection, Error> {

@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Turns the outcome of a program into its exit code; an error is told in one line on standard error, with its
 /// causes.
@@ -21,14 +24,22 @@ pub fn end(program: &str, outcome: Result<(), Box<dyn Error>>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Sends the log to standard error, at the level that `RUST_LOG` names or `info`; coloured on a terminal only.
+/// Sends the log to standard error, coloured on a terminal only. `RUST_LOG` is a level, or a list of `module=level`;
+/// what it does not name has the level `info`.
 ///
 /// # Errors
 /// `RUST_LOG` is malformed.
 pub fn log_to_stderr() -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env()?;
+    let mut levels = match std::env::var("RUST_LOG").unwrap_or_default().as_str() {
+        "" => Targets::new(),
+        wanted => wanted.parse().map_err(|error| format!("RUST_LOG {wanted:?}: {error}"))?,
+    };
+    if levels.default_level().is_none() {
+        levels = levels.with_default(LevelFilter::INFO);
+    }
     let colour = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,15 @@ impl NameServerBuilder {
     /// # Errors
     /// See [`NameServerError`].
     pub async fn start(self) -> Result<NameServer, NameServerError> {
+        self.boxed().await
+    }
+
+    /// Compiled here, once: an `async fn` is compiled wherever it is awaited.
+    fn boxed(self) -> Pin<Box<dyn Future<Output = Result<NameServer, NameServerError>> + Send>> {
+        Box::pin(self.launch())
+    }
+
+    async fn launch(self) -> Result<NameServer, NameServerError> {
         if !self.ignored.is_empty() {
             warn!(keys = self.ignored.join(" "), "keys of Java's name server that this one does not act on");
         }

@@ -40,6 +40,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rocketmq_protocol::name::SCHEDULE_TOPIC;
 use rocketmq_protocol::transport::{Clock, Server, ServerOptions};
 use rocketmq_protocol::{RequestCode, ResponseCode};
@@ -151,6 +152,15 @@ impl BrokerBuilder {
     /// # Errors
     /// See [`BrokerError`].
     pub async fn start(self) -> Result<Broker, BrokerError> {
+        self.boxed().await
+    }
+
+    /// Compiled here, once: an `async fn` is compiled wherever it is awaited, and this one has the whole broker in it.
+    fn boxed(self) -> BoxFuture<'static, Result<Broker, BrokerError>> {
+        Box::pin(self.launch())
+    }
+
+    async fn launch(self) -> Result<Broker, BrokerError> {
         let Self { config, listen, mut name_servers, clock } = self;
         config.check()?;
         name_servers.extend(config.name_server_list());

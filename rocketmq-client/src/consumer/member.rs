@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_core::future::BoxFuture;
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::{
     CheckClientRequest, ConsumeType, ConsumerData, ExpressionType, MessageModel, MessageQueue,
@@ -239,7 +240,11 @@ impl Setup {
     }
 
     /// Joins the group and begins to read within the current tokio runtime.
-    pub(super) async fn start(self) -> Result<Member, Error> {
+    pub(super) fn start(self) -> BoxFuture<'static, Result<Member, Error>> {
+        Box::pin(self.join()) // compiled here, once: an `async fn` is compiled wherever it is awaited
+    }
+
+    async fn join(self) -> Result<Member, Error> {
         let subscriptions = self.checked_subscriptions()?;
         let choice = if self.polled { self.client.streaming() } else { self.client };
         let (client, owns_client) = choice.start().await?;
@@ -428,7 +433,11 @@ impl Member {
     ///
     /// # Errors
     /// [`Error::Timeout`] when that took longer, or why a commit failed. It is stopped in any case.
-    pub(super) async fn shutdown(self, grace: Duration) -> Result<(), Error> {
+    pub(super) fn shutdown(self, grace: Duration) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(self.end(grace))
+    }
+
+    async fn end(self, grace: Duration) -> Result<(), Error> {
         self.stop();
         let pipeline = &self.pipeline;
         let drained = tokio::time::timeout(grace, pipeline.tasks.wait()).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use rocketmq_protocol::message::Compression;
 use rocketmq_protocol::name::{SELF_TEST_TOPIC, validate_group};
 use rocketmq_protocol::{ByteString, ResponseCode};
@@ -13,7 +14,7 @@ use super::fault_table::{FaultTable, LatencyFault};
 use super::in_flight::InFlight;
 use super::interceptor::{Interceptors, SendInterceptor};
 use super::transaction::TransactionProducer;
-use super::transaction_check::{CHECKS_HELD, TransactionCheck, TransactionChecker, answer_checks};
+use super::transaction_check::{CHECKS_HELD, TransactionChecker, answer_checks};
 use super::{Producer, Shared};
 use crate::client_builder::ClientChoice;
 use crate::members::ProducerRegistration;
@@ -213,10 +214,7 @@ impl ProducerBuilder {
     /// A group name that is not allowed or taken within the client, a setting that makes no sense, or what
     /// [`ClientBuilder::start`](crate::ClientBuilder::start) says.
     pub async fn start(self) -> Result<Producer, Error> {
-        let topics = self.topics.clone();
-        let (producer, _) = self.start_with(None).await?;
-        producer.preload(&topics).await;
-        Ok(producer)
+        self.start_with(None).await
     }
 
     /// Starts a producer of messages in transactions, whose outcome brokers ask `checker` for where they did not get it.
@@ -229,28 +227,29 @@ impl ProducerBuilder {
         self,
         checker: impl TransactionChecker,
     ) -> Result<TransactionProducer, Error> {
-        let mut topics = self.topics.clone();
-        if topics.is_empty() {
-            topics.push(ByteString::from_static(SELF_TEST_TOPIC)); // every broker has it
-        }
-        let (sender, checks) = mpsc::channel(CHECKS_HELD);
-        let (producer, interceptors) = self.start_with(Some(sender)).await?;
-        let core = producer.shared.client.core();
-        let group = producer.shared.group.clone();
-        core.spawn(answer_checks(checks, Arc::new(checker), group, interceptors));
-        producer.preload(&topics).await;
-        Ok(TransactionProducer::new(producer))
+        Ok(TransactionProducer::new(self.start_with(Some(Arc::new(checker))).await?))
     }
 
-    async fn start_with(
+    /// Compiled here, once: an `async fn` is compiled wherever it is awaited.
+    fn start_with(
         self,
-        checks: Option<mpsc::Sender<TransactionCheck>>,
-    ) -> Result<(Producer, Interceptors), Error> {
-        let Self { group, client, topics: _, mut interceptors, trace, settings } = self;
+        checker: Option<Arc<dyn TransactionChecker>>,
+    ) -> BoxFuture<'static, Result<Producer, Error>> {
+        Box::pin(self.launch(checker))
+    }
+
+    async fn launch(self, checker: Option<Arc<dyn TransactionChecker>>) -> Result<Producer, Error> {
+        let Self { group, client, mut topics, mut interceptors, trace, settings } = self;
         validate_group(&group)?;
         settings.check()?;
         let (client, owns_client) = client.start().await?;
         let group = client.core().namespace.wrap(&group.into());
+        let (checks, checked) = checker
+            .map(|checker| {
+                let (sender, checks) = mpsc::channel(CHECKS_HELD);
+                (sender, (checker, checks))
+            })
+            .unzip();
         let membership =
             client.register_producer(ProducerRegistration { group: group.to_string(), checks })?;
         let room = (settings.max_in_flight, settings.max_in_flight_bytes);
@@ -261,11 +260,18 @@ impl ProducerBuilder {
             core.spawn(FaultTable::detect(Arc::downgrade(faults), Arc::clone(core)));
         }
         let tracer = match trace {
-            Some(trace) => Some(Box::pin(trace.start(&client, &group, "PRODUCE")).await?),
+            Some(trace) => Some(trace.start(&client, &group, "PRODUCE").await?),
             None => None,
         };
         interceptors.extend(tracer.clone().map(|tracer| Box::new(tracer) as Box<dyn SendInterceptor>));
         let interceptors: Interceptors = interceptors.into();
+        if let Some((checker, checks)) = checked {
+            if topics.is_empty() {
+                topics.push(ByteString::from_static(SELF_TEST_TOPIC)); // every broker has it
+            }
+            let answering = answer_checks(checks, checker, group.clone(), Arc::clone(&interceptors));
+            client.core().spawn(answering);
+        }
         let accumulator = settings.accumulate.clone().map(Accumulator::new);
         let shared = Shared {
             group,
@@ -275,11 +281,13 @@ impl ProducerBuilder {
             settings,
             in_flight,
             faults,
-            interceptors: Arc::clone(&interceptors),
+            interceptors,
             accumulator,
             tracer,
         };
-        Ok((Producer { shared: Arc::new(shared) }, interceptors))
+        let producer = Producer { shared: Arc::new(shared) };
+        producer.preload(&topics).await;
+        Ok(producer)
     }
 }
 

@@ -56,11 +56,14 @@ impl Connector {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {limit:?}")))
             })
             .map_err(failed)?;
-        tune(&stream).map_err(failed)?;
-        let peer = stream.peer_addr().map_err(failed)?;
-        let local = stream.local_addr().map_err(failed)?;
-        let connection =
-            Connection::new(addr.to_owned(), peer, local, self.options.clone(), self.kill.child_token());
+        self.adopt(stream, addr).map_err(failed)
+    }
+
+    fn adopt(&self, stream: TcpStream, addr: &str) -> io::Result<Connection> {
+        tune(&stream)?;
+        let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+        let kill = self.kill.child_token();
+        let connection = Connection::new(addr.to_owned(), peer, local, self.options.clone(), kill);
         let driver = Driver::new(stream, connection.clone(), Arc::clone(&self.service));
         let span = debug_span!("connection", %peer, role = "client");
         self.tasks.spawn(driver.run(self.stop.clone()).instrument(span));
