@@ -265,7 +265,7 @@ impl PullService {
         } else {
             i64::try_from(self.config.short_polling_time.as_millis()).unwrap_or(i64::MAX)
         };
-        let deadline = self.clock.now_ms().saturating_add(wait_ms);
+        let deadline = shared_deadline(self.clock.now_ms().saturating_add(wait_ms), wait_ms);
         let arrived = |pull: &HeldPull| {
             let (topic, queue_id) = (pull.topic(), pull.queue_id());
             self.store.max_offset(topic, queue_id) > pull.offset()
@@ -293,6 +293,13 @@ impl PullService {
             self.execute(pull, false);
         }
     }
+}
+
+/// Up to a sixteenth of the wait earlier, so that pulls that began at about the same time end together: the thousands that
+/// idle consumers keep up are then answered with few writes, and asked again with few reads.
+fn shared_deadline(deadline_ms: i64, wait_ms: i64) -> i64 {
+    let grid = 1 << (wait_ms / 16).max(1).ilog2();
+    deadline_ms & -grid
 }
 
 struct Admitted {
@@ -351,5 +358,30 @@ fn status_name(status: ReadStatus) -> &'static str {
         ReadStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
         ReadStatus::NoMatchedLogicQueue => "NO_MATCHED_LOGIC_QUEUE",
         ReadStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::shared_deadline;
+
+    proptest! {
+        #[test]
+        fn waits_end_a_little_early_never_late_and_never_at_once(
+            now_ms in 0..=i64::MAX / 2,
+            wait_ms in 1..=86_400_000i64,
+        ) {
+            let deadline_ms = now_ms + wait_ms;
+            let shared = shared_deadline(deadline_ms, wait_ms);
+            prop_assert!(shared > now_ms && shared <= deadline_ms && deadline_ms - shared <= wait_ms / 16);
+        }
+    }
+
+    #[test]
+    fn pulls_that_began_together_end_together() {
+        let ends = (0..512).map(|ms| shared_deadline(1_700_000_000_000 + ms + 15_000, 15_000));
+        assert!(ends.collect::<std::collections::BTreeSet<_>>().len() <= 2);
     }
 }
