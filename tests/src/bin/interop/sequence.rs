@@ -1,7 +1,6 @@
-//! The numbered messages of the interop scenarios: what number `i` looks like, so that a receiver can tell a changed
-//! message from a whole one. `tests/interop/README.md` fixes it for the programs in every language.
+//! The numbered messages: what number `i` looks like, so that a receiver can tell a changed message from a whole one.
 
-use rocketmq_client::{Error, Message, ReceivedMessage};
+use rocketmq_client::{Error, Message, MessageBuilder, ReceivedMessage};
 
 /// Outside ASCII and outside the basic plane.
 const NOTE: &str = "naïve 🚀";
@@ -22,18 +21,17 @@ fn tag(i: u32) -> String {
 }
 
 /// Message `i`.
-///
-/// # Errors
-/// None for a topic that may exist.
-pub fn message(topic: &str, i: u32) -> Result<Message, Error> {
-    Message::builder(topic).body(body(i)).tag(&tag(i)).key(&format!("k{i}")).property("note", NOTE).build()
+pub(crate) fn message(topic: &str, i: u32) -> Result<Message, Error> {
+    builder(topic, i).build()
 }
 
-/// The number of a received message.
-///
-/// # Errors
-/// Which part differs from what was sent.
-pub fn verify(message: &ReceivedMessage) -> Result<u32, String> {
+/// Message `i`, to be given more.
+pub(crate) fn builder(topic: &str, i: u32) -> MessageBuilder {
+    Message::builder(topic).body(body(i)).tag(&tag(i)).key(&format!("k{i}")).property("note", NOTE)
+}
+
+/// The number of a received message, or which part differs from what was sent.
+pub(crate) fn verify(message: &ReceivedMessage) -> Result<u32, String> {
     let received = message.body().map_err(|error| error.to_string())?;
     let digits = received.split(|byte| *byte == b' ').next().unwrap_or_default();
     let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());

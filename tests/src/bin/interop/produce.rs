@@ -1,16 +1,14 @@
-//! Sends messages 0 to COUNT-1, each once. Arguments, output and exit codes: `tests/interop/README.md`.
-#![allow(clippy::print_stdout)] // its output is its result
+//! Sends messages 0 to COUNT-1, each once.
 
-use std::error::Error;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rocketmq_client::{Message, Producer, SendStatus};
-use rocketmq_tests::message;
 
-const USAGE: &str = "usage: interop-produce NAMESRV TOPIC GROUP COUNT THREADS [sync|batch|oneway]";
+use crate::Outcome;
+use crate::sequence::message;
+
 const BATCH: u32 = 32;
 const ROUTE_WAIT: Duration = Duration::from_secs(10);
 
@@ -31,73 +29,62 @@ struct Run {
     failed: AtomicU32,
 }
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name_server, topic, group, count, threads, mode @ ..] = &arguments[..] else { return usage() };
-    let mode = match mode {
-        [] => Mode::Sync,
-        [mode] if mode == "sync" => Mode::Sync,
-        [mode] if mode == "batch" => Mode::Batch,
-        [mode] if mode == "oneway" => Mode::Oneway,
-        _ => return usage(),
-    };
-    let (Ok(count), Ok(threads)) = (count.parse(), threads.parse()) else { return usage() };
-    match run(name_server, topic, group, count, threads, mode).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(1)
-        }
-    }
-}
-
-fn usage() -> ExitCode {
-    eprintln!("{USAGE}");
-    ExitCode::from(2)
-}
-
-async fn run(
-    name_server: &str,
-    topic: &str,
-    group: &str,
+pub(crate) struct Produce {
+    name_server: String,
+    topic: String,
+    group: String,
     count: u32,
     tasks: u32,
     mode: Mode,
-) -> Outcome<u32> {
-    let producer = Producer::builder(group)
-        .name_servers([name_server])
-        // One that times out may have been stored, and sending it again is a duplicate: on a busy machine, rather wait.
-        .send_timeout(Duration::from_secs(15))
-        .start()
-        .await?;
-    let start = Instant::now();
-    let run = Arc::new(Run {
-        producer,
-        topic: topic.to_owned(),
-        count,
-        mode,
-        next: AtomicU32::new(1),
-        sent: AtomicU32::new(0),
-        failed: AtomicU32::new(0),
-    });
-    run.send_first(start).await?;
-    println!("started");
-    let mut sending = tokio::task::JoinSet::new();
-    for _ in 0..tasks {
-        let run = Arc::clone(&run);
-        sending.spawn(async move { run.send_rest().await });
+}
+
+impl Produce {
+    pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
+        let [name_server, topic, group, count, tasks, mode @ ..] = arguments else { return None };
+        let mode = match mode {
+            [] => Mode::Sync,
+            [mode] if mode == "sync" => Mode::Sync,
+            [mode] if mode == "batch" => Mode::Batch,
+            [mode] if mode == "oneway" => Mode::Oneway,
+            _ => return None,
+        };
+        let (count, tasks) = (count.parse().ok()?, tasks.parse().ok()?);
+        let [name_server, topic, group] = [name_server, topic, group].map(String::clone);
+        Some(Self { name_server, topic, group, count, tasks, mode })
     }
-    while let Some(ended) = sending.join_next().await {
-        ended?;
+
+    pub(crate) async fn run(self) -> Outcome<bool> {
+        let producer = Producer::builder(&self.group)
+            .name_servers([&self.name_server])
+            // One that times out may have been stored, and sending it again is a duplicate: on a busy machine, rather wait.
+            .send_timeout(Duration::from_secs(15))
+            .start()
+            .await?;
+        let start = Instant::now();
+        let run = Arc::new(Run {
+            producer,
+            topic: self.topic,
+            count: self.count,
+            mode: self.mode,
+            next: AtomicU32::new(1),
+            sent: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
+        });
+        run.send_first(start).await?;
+        println!("started");
+        let mut sending = tokio::task::JoinSet::new();
+        for _ in 0..self.tasks {
+            let run = Arc::clone(&run);
+            sending.spawn(async move { run.send_rest().await });
+        }
+        while let Some(ended) = sending.join_next().await {
+            ended?;
+        }
+        let (sent, failed) = (run.sent.load(Ordering::Relaxed), run.failed.load(Ordering::Relaxed));
+        println!("sent {sent} failed {failed} ms {}", start.elapsed().as_millis());
+        run.producer.shutdown().await;
+        Ok(failed == 0)
     }
-    let (sent, failed) = (run.sent.load(Ordering::Relaxed), run.failed.load(Ordering::Relaxed));
-    println!("sent {sent} failed {failed} ms {}", start.elapsed().as_millis());
-    run.producer.shutdown().await;
-    Ok(failed)
 }
 
 impl Run {

@@ -1,17 +1,14 @@
-//! A push consumer that wants messages 0 to COUNT-1, whole and each exactly once. Arguments, output and exit codes:
-//! `tests/interop/README.md`.
-#![allow(clippy::print_stdout)] // its output is its result
+//! A push consumer that wants messages 0 to COUNT-1, whole and each exactly once.
 
 use std::collections::HashSet;
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rocketmq_client::{Ack, Batch, ConsumeFrom, Error, Filter, PushConsumer};
-use rocketmq_tests::verify;
+use rocketmq_client::{Ack, Batch, ConsumeFrom, Filter, PushConsumer};
 use tokio::sync::Notify;
 
-const USAGE: &str = "usage: interop-consume NAMESRV TOPIC GROUP COUNT TIMEOUT_S [IDLE_AFTER_MS]";
+use crate::Outcome;
+use crate::sequence::verify;
 
 struct Seen {
     state: Mutex<State>,
@@ -25,62 +22,50 @@ struct State {
     last: Instant,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name_server, topic, group, count, timeout_s, idle_ms @ ..] = &arguments[..] else { return usage() };
-    let idle_ms = match idle_ms {
-        [] => Ok(1000),
-        [idle_ms] => idle_ms.parse(),
-        _ => return usage(),
-    };
-    let (Ok(count), Ok(timeout_s), Ok(idle_ms)) = (count.parse(), timeout_s.parse(), idle_ms) else {
-        return usage();
-    };
-    let (timeout, idle) = (Duration::from_secs(timeout_s), Duration::from_millis(idle_ms));
-    match run(name_server, topic, group, count, timeout, idle).await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(1)
-        }
-    }
-}
-
-fn usage() -> ExitCode {
-    eprintln!("{USAGE}");
-    ExitCode::from(2)
-}
-
-async fn run(
-    name_server: &str,
-    topic: &str,
-    group: &str,
+pub(crate) struct Consume {
+    name_server: String,
+    topic: String,
+    group: String,
     count: u32,
     timeout: Duration,
     idle: Duration,
-) -> Result<bool, Error> {
-    let start = Instant::now();
-    let state = State { distinct: HashSet::new(), received: 0, corrupt: 0, last: start };
-    let seen = Arc::new(Seen { state: Mutex::new(state), arrived: Notify::new() });
-    let consumer = PushConsumer::builder(group)
-        .name_servers([name_server])
-        .subscribe(topic, Filter::All)
-        .from(ConsumeFrom::Earliest)
-        .handler({
-            let seen = Arc::clone(&seen);
-            move |messages| {
-                seen.take(&messages);
-                std::future::ready(Ok(Ack::All))
-            }
-        })
-        .start()
-        .await?;
-    println!("started");
-    let exact = seen.wait(count, start, timeout, idle).await;
-    consumer.shutdown(Duration::from_secs(10)).await?;
-    Ok(exact)
+}
+
+impl Consume {
+    pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
+        let [name_server, topic, group, count, timeout_s, idle_ms @ ..] = arguments else { return None };
+        let idle_ms = match idle_ms {
+            [] => 1000,
+            [idle_ms] => idle_ms.parse().ok()?,
+            _ => return None,
+        };
+        let (timeout, idle) = (Duration::from_secs(timeout_s.parse().ok()?), Duration::from_millis(idle_ms));
+        let [name_server, topic, group] = [name_server, topic, group].map(String::clone);
+        Some(Self { name_server, topic, group, count: count.parse().ok()?, timeout, idle })
+    }
+
+    pub(crate) async fn run(self) -> Outcome<bool> {
+        let start = Instant::now();
+        let state = State { distinct: HashSet::new(), received: 0, corrupt: 0, last: start };
+        let seen = Arc::new(Seen { state: Mutex::new(state), arrived: Notify::new() });
+        let consumer = PushConsumer::builder(&self.group)
+            .name_servers([&self.name_server])
+            .subscribe(&self.topic, Filter::All)
+            .from(ConsumeFrom::Earliest)
+            .handler({
+                let seen = Arc::clone(&seen);
+                move |messages| {
+                    seen.take(&messages);
+                    std::future::ready(Ok(Ack::All))
+                }
+            })
+            .start()
+            .await?;
+        println!("started");
+        let exact = seen.wait(self.count, start, self.timeout, self.idle).await;
+        consumer.shutdown(Duration::from_secs(10)).await?;
+        Ok(exact)
+    }
 }
 
 impl Seen {
