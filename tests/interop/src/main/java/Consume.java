@@ -32,6 +32,8 @@ public final class Consume {
         Consume consume = new Consume(Integer.parseInt(args[3]));
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(args[2]);
         consumer.setNamesrvAddr(args[0]);
+        // The first heartbeat, without which there is nothing to pull, is left out if the timer's is under way.
+        consumer.setHeartbeatBrokerInterval(1_000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(args[1], "*");
         consumer.registerMessageListener(consume::arrived);
