@@ -13,29 +13,19 @@ use rocketmq_protocol::transport::{Call, Connection};
 use rocketmq_protocol::{Frame, ResponseCode};
 use tracing::error;
 
-use super::clients::Clients;
-use super::groups::Groups;
 use super::refusal::Refusal;
-use super::registration::Registration;
+use super::shared::Shared;
 use super::subscription::Subscription;
-use super::tasks::Tasks;
-use super::topics::Topics;
-use crate::config::BrokerConfig;
 
 /// Serves clients as such.
 pub(super) struct ClientService {
-    pub(super) clients: Arc<Clients>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) registration: Arc<Registration>,
-    pub(super) tasks: Tasks,
-    pub(super) config: Arc<BrokerConfig>,
+    pub(super) with: Shared,
 }
 
 impl ClientService {
     pub(super) fn heartbeat(&self, call: &Call, request: &Heartbeat) -> Result<HeartbeatReply, Refusal> {
         let Frame { language, version, .. } = call.frame();
-        self.clients.heartbeat(call.connection(), (*language, *version), &request.data);
+        self.with.clients.heartbeat(call.connection(), (*language, *version), &request.data);
         self.provide(&request.data);
         // Without a word about fingerprints every heartbeat comes whole.
         Ok(HeartbeatReply { supports_v2: None, subscription_changed: None })
@@ -45,15 +35,16 @@ impl ClientService {
     fn provide(&self, data: &HeartbeatData) {
         let mut created = false;
         for consumer in &data.consumer_data_set {
-            let Some(looked) = self.groups.find(&consumer.group_name) else { continue };
+            let Some(looked) = self.with.groups.find(&consumer.group_name) else { continue };
             created |= looked.created;
             let retry = retry_topic(&consumer.group_name);
-            if consumer.message_model == MessageModel::Broadcasting || self.topics.get(&retry).is_some() {
+            if consumer.message_model == MessageModel::Broadcasting || self.with.topics.get(&retry).is_some()
+            {
                 continue;
             }
             let topic = TopicConfig::new(retry, looked.group.retry_queue_nums.max(1), Perm::READ_WRITE);
-            let (topics, registration) = (Arc::clone(&self.topics), Arc::clone(&self.registration));
-            self.tasks.spawn(async move {
+            let (topics, registration) = (Arc::clone(&self.with.topics), Arc::clone(&self.with.registration));
+            self.with.tasks.spawn(async move {
                 let name = topic.topic_name.clone();
                 match topics.create(topic).await {
                     Ok(_) => registration.announce().await,
@@ -68,8 +59,8 @@ impl ClientService {
             });
         }
         if created {
-            let groups = Arc::clone(&self.groups);
-            self.tasks.save("subscriptionGroup.json", async move { groups.save().await });
+            let groups = Arc::clone(&self.with.groups);
+            self.with.tasks.save("subscriptionGroup.json", async move { groups.save().await });
         }
     }
 
@@ -79,14 +70,14 @@ impl ClientService {
         request: &UnregisterClient,
     ) -> Result<Done, Refusal> {
         let (producer, consumer) = (request.producer_group.as_deref(), request.consumer_group.as_deref());
-        self.clients.unregister(connection, producer, consumer);
+        self.with.clients.unregister(connection, producer, consumer);
         Ok(Done {})
     }
 
     /// Whether a subscription would be served. Java: `ClientManageProcessor.java`, `checkClientConfig`.
     pub(super) fn check_config(&self, request: CheckClientConfig) -> Result<Done, Refusal> {
         let subscription = Subscription::new(request.check.subscription_data);
-        if subscription.is_sql() && !self.config.property_filter {
+        if subscription.is_sql() && !self.with.config.property_filter {
             return Err(Refusal::no_sql());
         }
         subscription.check().map_err(Refusal::not_parsed)?;
@@ -98,7 +89,7 @@ impl ClientService {
         &self,
         request: &GetConsumerListByGroup,
     ) -> Result<GetConsumerListByGroupReply, Refusal> {
-        let consumer_id_list = self.clients.consumer_ids(&request.consumer_group);
+        let consumer_id_list = self.with.clients.consumer_ids(&request.consumer_group);
         if consumer_id_list.is_empty() {
             let remark = format!("no consumer of the group {} is connected", request.consumer_group);
             return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));

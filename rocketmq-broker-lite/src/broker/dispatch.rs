@@ -94,7 +94,7 @@ impl Service for Dispatch {
             }
             DeleteExpiredCommitLog::CODE => {
                 self.blocking(call, |queries, _: DeleteExpiredCommitLog| {
-                    queries.store.clean_at_any_hour().map(|()| Done {}).map_err(Refusal::from)
+                    queries.with.store.clean_at_any_hour().map(|()| Done {}).map_err(Refusal::from)
                 });
             }
             GetGroupConfig::CODE => at_once(call, |_, request| self.group_admin.get(&request)),

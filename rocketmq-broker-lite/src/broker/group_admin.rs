@@ -1,7 +1,6 @@
 //! Consumer groups, shown and changed from outside.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use rocketmq_protocol::body::{
     ConsumeOffsets, ConsumeStats, GroupList, MessageQueue, SubscriptionGroupConfig,
@@ -16,22 +15,13 @@ use rocketmq_protocol::requests::{
 use rocketmq_protocol::{QueueId, QueueOffset, ResponseCode};
 use tracing::info;
 
-use super::clients::Clients;
-use super::consumer_offsets::ConsumerOffsets;
-use super::groups::Groups;
 use super::refusal::Refusal;
-use super::topics::Topics;
-use crate::config::BrokerConfig;
-use crate::store::{ConfigFileError, Store};
+use super::shared::Shared;
+use crate::store::ConfigFileError;
 
 /// Serves the administration of groups.
 pub(super) struct GroupAdmin {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) clients: Arc<Clients>,
-    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) with: Shared,
 }
 
 impl GroupAdmin {
@@ -40,7 +30,7 @@ impl GroupAdmin {
         let mut config = request.config;
         validate_group(&config.group_name)
             .map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
-        let known = self.groups.get(&config.group_name);
+        let known = self.with.groups.get(&config.group_name);
         let mut attributes = known.map(|group| group.attributes.clone()).unwrap_or_default();
         for (change, value) in std::mem::take(&mut config.attributes) {
             match change.split_at_checked(1) {
@@ -53,7 +43,8 @@ impl GroupAdmin {
             }
         }
         let name = config.group_name.clone();
-        self.groups
+        self.with
+            .groups
             .put(SubscriptionGroupConfig { attributes, ..config })
             .await
             .map_err(|error| not_saved(&error))?;
@@ -62,29 +53,29 @@ impl GroupAdmin {
     }
 
     pub(super) async fn delete(&self, request: DeleteGroup) -> Result<Done, Refusal> {
-        self.groups.remove(&request.group_name).await.map_err(|error| not_saved(&error))?;
+        self.with.groups.remove(&request.group_name).await.map_err(|error| not_saved(&error))?;
         if request.clean_offset {
-            self.offsets.forget_group(&request.group_name);
-            self.offsets.save().await.map_err(|error| not_saved(&error))?;
+            self.with.offsets.forget_group(&request.group_name);
+            self.with.offsets.save().await.map_err(|error| not_saved(&error))?;
         }
         info!(group = %request.group_name, "consumer group deleted");
         Ok(Done {})
     }
 
     pub(super) fn get(&self, request: &GetGroupConfig) -> Result<GetGroupConfigReply, Refusal> {
-        let config = self.groups.get(&request.group).ok_or_else(|| Refusal::no_group(&request.group))?;
+        let config = self.with.groups.get(&request.group).ok_or_else(|| Refusal::no_group(&request.group))?;
         Ok(GetGroupConfigReply { config: SubscriptionGroupConfig::clone(&config) })
     }
 
     pub(super) fn list(&self) -> Result<GetAllGroupConfigReply, Refusal> {
-        Ok(GetAllGroupConfigReply { groups: self.groups.snapshot() })
+        Ok(GetAllGroupConfigReply { groups: self.with.groups.snapshot() })
     }
 
     pub(super) fn connections(
         &self,
         request: &GetConsumerConnections,
     ) -> Result<GetConsumerConnectionsReply, Refusal> {
-        let connections = self.clients.connections(&request.consumer_group).ok_or_else(|| {
+        let connections = self.with.clients.connections(&request.consumer_group).ok_or_else(|| {
             let remark = format!("no consumer of the group {} is connected", request.consumer_group);
             Refusal::new(ResponseCode::CONSUMER_NOT_ONLINE, remark)
         })?;
@@ -99,29 +90,29 @@ impl GroupAdmin {
         let named = request.topic.as_deref().filter(|topic| !topic.is_empty());
         let mut topics: BTreeSet<String> = named.into_iter().chain(listed).map(str::to_owned).collect();
         if topics.is_empty() {
-            topics = self.offsets.topics(group).into_iter().collect();
+            topics = self.with.offsets.topics(group).into_iter().collect();
         }
-        let online = self.clients.subscribed_topics(group);
+        let online = self.with.clients.subscribed_topics(group);
         let mut stats = ConsumeStats::default();
         for topic in topics {
-            let Some(config) = self.topics.get(&topic) else { continue };
+            let Some(config) = self.with.topics.get(&topic) else { continue };
             // An online group that has given a topic up is not behind in it.
             if online.as_ref().is_some_and(|subscribed| !subscribed.contains(&topic)) {
                 continue;
             }
             for id in (0..config.read_queue_nums).map(QueueId::new) {
-                let consumer_offset = self.offsets.get(group, &topic, id).unwrap_or(QueueOffset::ZERO);
+                let consumer_offset = self.with.offsets.get(group, &topic, id).unwrap_or(QueueOffset::ZERO);
                 let last = match consumer_offset.get() {
                     consumed if consumed > 0 => {
-                        self.store.store_time(&topic, id, QueueOffset::new(consumed - 1))
+                        self.with.store.store_time(&topic, id, QueueOffset::new(consumed - 1))
                     }
                     _ => Ok(None),
                 };
                 let last =
                     last.map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))?;
-                let queue = MessageQueue::new(topic.clone(), self.config.broker_name.clone(), id);
+                let queue = MessageQueue::new(topic.clone(), self.with.config.broker_name.clone(), id);
                 let progress = ConsumeOffsets {
-                    broker_offset: self.store.max_offset(&topic, id),
+                    broker_offset: self.with.store.max_offset(&topic, id),
                     consumer_offset,
                     last_timestamp: last.unwrap_or(0),
                     pull_offset: consumer_offset,
@@ -137,8 +128,8 @@ impl GroupAdmin {
         &self,
         request: &QueryTopicConsumers,
     ) -> Result<QueryTopicConsumersReply, Refusal> {
-        let mut groups: BTreeSet<String> = self.clients.groups_of(&request.topic).into_iter().collect();
-        groups.extend(self.offsets.groups_of(&request.topic));
+        let mut groups: BTreeSet<String> = self.with.clients.groups_of(&request.topic).into_iter().collect();
+        groups.extend(self.with.offsets.groups_of(&request.topic));
         Ok(QueryTopicConsumersReply { groups: GroupList { group_list: groups.into_iter().collect() } })
     }
 }

@@ -12,14 +12,13 @@ use rocketmq_protocol::requests::{
     ConsumeMessageDirectly, GetConsumerRunningInfo, GetConsumerStatus, InvokeGetConsumerStatus,
     InvokeGetConsumerStatusReply,
 };
-use rocketmq_protocol::transport::{Call, Clock, Connection, RequestError};
+use rocketmq_protocol::transport::{Call, Connection, RequestError};
 use rocketmq_protocol::{FieldWriter, Frame, RequestCode, ResponseCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::clients::Clients;
 use super::refusal::Refusal;
-use crate::store::Store;
+use super::shared::Shared;
 
 /// How long a member may take to answer. Java: `AdminBrokerProcessor.java`, `callConsumer`.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -30,9 +29,7 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Asks members on behalf of administrators.
 pub(super) struct MemberRelay {
-    pub(super) clients: Arc<Clients>,
-    pub(super) store: Arc<Store>,
-    pub(super) clock: Clock,
+    pub(super) with: Shared,
     /// Ends the waiting.
     pub(super) stop: CancellationToken,
 }
@@ -71,7 +68,7 @@ impl MemberRelay {
             let remark = format!("msgId {message_id:?} is not an offset message id");
             Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
         })?;
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(&self.with.store);
         let reading = tokio::task::spawn_blocking(move || store.message_at(id.position));
         let record =
             reading.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
@@ -82,7 +79,7 @@ impl MemberRelay {
     }
 
     async fn relay<R: Request>(&self, call: &Call, group: &str, client_id: &str, body: Bytes) {
-        let Some(member) = self.clients.member(group, client_id) else {
+        let Some(member) = self.with.clients.member(group, client_id) else {
             let remark = format!("the client {client_id} of the group {group} is not connected");
             return call.refuse(ResponseCode::SYSTEM_ERROR, remark);
         };
@@ -98,7 +95,7 @@ impl MemberRelay {
         &self,
         asked: InvokeGetConsumerStatus,
     ) -> Result<InvokeGetConsumerStatusReply, Refusal> {
-        let members = self.clients.members(&asked.group);
+        let members = self.with.clients.members(&asked.group);
         if members.is_empty() {
             let remark = format!("no consumer of the group {} is connected", asked.group);
             return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
@@ -135,7 +132,7 @@ impl MemberRelay {
         };
         tokio::select! {
             () = self.stop.cancelled() => late(),
-            () = self.clock.sleep(limit) => late(),
+            () = self.with.clock.sleep(limit) => late(),
             answer = member.call(request, NEVER) => answer.map_err(|error| match error {
                 RequestError::Refused { code, remark, .. } => Refusal::new(code, remark.unwrap_or_default()),
                 error => Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()),

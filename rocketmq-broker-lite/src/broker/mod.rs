@@ -25,6 +25,7 @@ mod reply;
 mod schedule;
 mod send;
 mod send_back;
+mod shared;
 mod subscription;
 mod tasks;
 mod timers;
@@ -69,13 +70,14 @@ use self::recall::RecallService;
 use self::registration::Registration;
 use self::reply::ReplyService;
 use self::schedule::Schedule;
-use self::send::{SendParts, SendService};
+use self::send::SendService;
 use self::send_back::SendBackService;
+use self::shared::Shared;
 use self::tasks::Tasks;
 use self::timers::Timers;
 use self::topic_admin::TopicAdmin;
 use self::topics::Topics;
-use self::transactions::{TransactionParts, Transactions};
+use self::transactions::Transactions;
 use crate::config::{BrokerConfig, ConfigError, FlushDisk};
 use crate::store::{ConfigFileError, Disk, FlushMode, Store, StoreError, StoreOptions};
 
@@ -252,11 +254,8 @@ impl Opened {
             Err(_) => format!("{host}:{}", local.port()),
         };
 
-        let (store, topics) = (Arc::new(self.store), Arc::new(self.topics));
-        let (groups, offsets) = (Arc::new(self.groups), Arc::new(self.offsets));
-        let (tasks, stop) = (Tasks::default(), CancellationToken::new());
-        let held = Arc::new(HeldPulls::default());
-        let locks = Arc::new(QueueLocks::new(clock.clone()));
+        let (store, topics, groups) = (Arc::new(self.store), Arc::new(self.topics), Arc::new(self.groups));
+        let stop = CancellationToken::new();
         let delays = config.delay_levels()?;
         let max_timer = config.timer_wheel.then(|| Duration::from_secs(config.timer_max_delay));
         let deferral = Arc::new(Deferral::new(delays.len(), max_timer));
@@ -289,34 +288,29 @@ impl Opened {
             name_servers,
             advertised.clone(),
         ));
-        let parts = TransactionParts {
-            config: Arc::clone(&config),
-            store: Arc::clone(&store),
-            topics: Arc::clone(&topics),
-            clients: Arc::clone(&clients),
-            offsets: Arc::clone(&offsets),
-            registration: Arc::clone(&registration),
-            deferral: Arc::clone(&deferral),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
+        let with = Shared {
+            config,
+            store,
+            topics,
+            groups,
+            clients,
+            offsets: Arc::new(self.offsets),
+            registration,
+            deferral,
+            tasks: Tasks::default(),
+            clock,
             store_host,
         };
-        let opening = tokio::task::spawn_blocking(move || Transactions::open(parts));
+        let opening = tokio::task::spawn_blocking({
+            let with = with.clone();
+            move || Transactions::open(with)
+        });
         let transactions =
             opening.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
         let transactions = Arc::new(transactions);
-        let pull = Arc::new(PullService {
-            config: Arc::clone(&config),
-            store: Arc::clone(&store),
-            topics: Arc::clone(&topics),
-            groups: Arc::clone(&groups),
-            clients: Arc::clone(&clients),
-            offsets: Arc::clone(&offsets),
-            held: Arc::clone(&held),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-        });
-        store.on_arrival({
+        let held = Arc::new(HeldPulls::default());
+        let pull = Arc::new(PullService { with: with.clone(), held: Arc::clone(&held) });
+        with.store.on_arrival({
             // Weak: these have the store, and would keep each other, and the folder, when the broker is dropped.
             let (held, schedule, timers) =
                 (Arc::clone(&held), Arc::downgrade(&schedule), Arc::downgrade(&timers));
@@ -334,131 +328,59 @@ impl Opened {
                 }
             }
         });
-        let send = Arc::new(SendService::new(SendParts {
-            config: Arc::clone(&config),
-            store: Arc::clone(&store),
-            topics: Arc::clone(&topics),
-            groups: Arc::clone(&groups),
-            locks: Arc::clone(&locks),
-            deferral: Arc::clone(&deferral),
-            registration: Arc::clone(&registration),
-            transactions: Arc::clone(&transactions),
-            tasks: tasks.clone(),
-            clock: clock.clone(),
-            store_host,
-        }));
+        let locks = Arc::new(QueueLocks::new(with.clock.clone()));
+        let send = Arc::new(SendService::new(with.clone(), Arc::clone(&locks), Arc::clone(&transactions)));
         let dispatch = Dispatch {
             send: Arc::clone(&send),
             transactions: Arc::clone(&transactions),
-            reply: Arc::new(ReplyService {
-                config: Arc::clone(&config),
-                clients: Arc::clone(&clients),
-                send,
-                tasks: tasks.clone(),
-            }),
-            send_back: Arc::new(SendBackService {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                groups: Arc::clone(&groups),
-                deferral: Arc::clone(&deferral),
-                registration: Arc::clone(&registration),
-                tasks: tasks.clone(),
-                clock: clock.clone(),
-                store_host,
-            }),
-            recall: RecallService {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                deferral,
-                clock: clock.clone(),
-                store_host,
-            },
+            reply: Arc::new(ReplyService { with: with.clone(), send }),
+            send_back: Arc::new(SendBackService { with: with.clone() }),
+            recall: RecallService { with: with.clone() },
             locks,
-            group_admin: Arc::new(GroupAdmin {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                groups: Arc::clone(&groups),
-                clients: Arc::clone(&clients),
-                offsets: Arc::clone(&offsets),
-            }),
-            offset_reset: Arc::new(OffsetReset {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                groups: Arc::clone(&groups),
-                clients: Arc::clone(&clients),
-                offsets: Arc::clone(&offsets),
-                held,
-            }),
-            member_relay: Arc::new(MemberRelay {
-                clients: Arc::clone(&clients),
-                store: Arc::clone(&store),
-                clock: clock.clone(),
-                stop: stop.child_token(),
-            }),
+            group_admin: Arc::new(GroupAdmin { with: with.clone() }),
+            offset_reset: Arc::new(OffsetReset { with: with.clone(), held }),
+            member_relay: Arc::new(MemberRelay { with: with.clone(), stop: stop.child_token() }),
             pull: Arc::clone(&pull),
-            queries: Arc::new(QueryService {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                topics: Arc::clone(&topics),
-                groups: Arc::clone(&groups),
-                offsets: Arc::clone(&offsets),
-                tasks: tasks.clone(),
-            }),
-            client_service: ClientService {
-                clients: Arc::clone(&clients),
-                groups: Arc::clone(&groups),
-                topics: Arc::clone(&topics),
-                registration: Arc::clone(&registration),
-                tasks: tasks.clone(),
-                config: Arc::clone(&config),
-            },
-            clients: Arc::clone(&clients),
-            topic_admin: Arc::new(TopicAdmin {
-                config: Arc::clone(&config),
-                topics: Arc::clone(&topics),
-                offsets: Arc::clone(&offsets),
-                store: Arc::clone(&store),
-                registration: Arc::clone(&registration),
-            }),
-            tasks: tasks.clone(),
+            queries: Arc::new(QueryService { with: with.clone() }),
+            client_service: ClientService { with: with.clone() },
+            clients: Arc::clone(&with.clients),
+            topic_admin: Arc::new(TopicAdmin { with: with.clone() }),
+            tasks: with.tasks.clone(),
         };
         let faults = Arc::new(Faults::default());
         let service = Faulty {
             service: Arc::new(dispatch),
             faults: Arc::clone(&faults),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
+            clock: with.clock.clone(),
+            tasks: with.tasks.clone(),
             stop: stop.child_token(),
         };
         let server =
             Server::serve(listener, Arc::new(service), ServerOptions::new("broker")).map_err(failed)?;
 
-        let (pulls_stop, leave) = (stop.child_token(), stop.child_token());
-        tasks.spawn(async move { pull.answer_held(pulls_stop).await });
+        let tasks = &with.tasks;
         tasks.spawn({
-            let (registration, leave) = (Arc::clone(&registration), leave.clone());
-            async move { registration.run(leave).await }
-        });
-        let filters = Arc::new(self.filters);
-        tasks.spawn({
-            let (filters, clients) = (Arc::clone(&filters), Arc::clone(&clients));
-            let (clock, stop) = (clock.clone(), stop.child_token());
-            async move { filters.keep(&clients, &clock, stop).await }
+            let stop = stop.child_token();
+            async move { pull.answer_held(stop).await }
         });
         tasks.spawn({
-            let (clients, stop) = (Arc::clone(&clients), stop.child_token());
+            let (registration, stop) = (Arc::clone(&with.registration), stop.child_token());
+            async move { registration.run(stop).await }
+        });
+        tasks.spawn({
+            let (with, filters, stop) = (with.clone(), self.filters, stop.child_token());
+            async move { filters.keep(&with.clients, &with.clock, stop).await }
+        });
+        tasks.spawn({
+            let (clients, stop) = (Arc::clone(&with.clients), stop.child_token());
             async move { clients.expire(stop).await }
         });
         tasks.spawn({
-            let (clients, stop) = (Arc::clone(&clients), stop.child_token());
+            let (clients, stop) = (Arc::clone(&with.clients), stop.child_token());
             async move { clients.tell_changes(stop).await }
         });
         tasks.spawn(Arc::clone(&schedule).run(stop.child_token()));
-        if config.timer_wheel {
+        if with.config.timer_wheel {
             tasks.spawn(timers.run(stop.child_token()));
         }
         tasks.spawn({
@@ -469,64 +391,44 @@ impl Opened {
             let (transactions, stop) = (Arc::clone(&transactions), stop.child_token());
             async move { transactions.run(stop).await }
         });
-        tasks.spawn({
-            let (offsets, transactions) = (Arc::clone(&offsets), Arc::clone(&transactions));
-            let (clock, stop) = (clock.clone(), stop.child_token());
-            let period = config.flush_consumer_offset_interval;
-            async move { save_offsets(&offsets, &transactions, &clock, period, stop).await }
-        });
-        tasks.spawn({
-            let (store, clock, stop) = (Arc::clone(&store), clock.clone(), stop.child_token());
-            let period = config.clean_resource_interval;
-            async move { clean(&store, &clock, period, stop).await }
-        });
-        registration.announce().await;
-        info!(broker = config.broker_name, listen = %local, advertised, "broker started");
+        tasks.spawn(save_offsets(with.clone(), Arc::clone(&transactions), stop.child_token()));
+        tasks.spawn(clean(with.clone(), stop.child_token()));
+        with.registration.announce().await;
+        info!(broker = with.config.broker_name, listen = %local, advertised, "broker started");
         Ok(Broker {
-            config,
-            store,
+            with,
             disk: self.disk,
-            offsets,
             schedule,
-            clients,
             faults,
             transactions,
             server,
             advertised,
-            clock,
-            tasks,
             stop: stop.clone(),
             _end: stop.drop_guard(),
         })
     }
 }
 
-/// Writes changed offsets every `period`, until `stop`.
-async fn save_offsets(
-    offsets: &ConsumerOffsets,
-    transactions: &Transactions,
-    clock: &Clock,
-    period: Duration,
-    stop: CancellationToken,
-) {
+/// Writes changed offsets now and then, until `stop`.
+async fn save_offsets(with: Shared, transactions: Arc<Transactions>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = clock.sleep(period) => {}
+            () = with.clock.sleep(with.config.flush_consumer_offset_interval) => {}
         }
         transactions.note_progress();
-        if let Err(error) = offsets.save().await {
+        if let Err(error) = with.offsets.save().await {
             error!(error = &error as &dyn std::error::Error, "consumer offsets not saved, trying again");
         }
     }
 }
 
-/// Cleans the store now and every `period`, until `stop`.
-async fn clean(store: &Arc<Store>, clock: &Clock, period: Duration, stop: CancellationToken) {
+/// Cleans the store now and then, until `stop`.
+async fn clean(with: Shared, stop: CancellationToken) {
     let mut well = true;
     loop {
         let cleaning = tokio::task::spawn_blocking({
-            let store = Arc::clone(store);
+            let store = Arc::clone(&with.store);
             move || store.clean()
         });
         let cleaned =
@@ -540,25 +442,20 @@ async fn clean(store: &Arc<Store>, clock: &Clock, period: Duration, stop: Cancel
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = clock.sleep(period) => {}
+            () = with.clock.sleep(with.config.clean_resource_interval) => {}
         }
     }
 }
 
 /// A running broker. Dropping it is like killing its process: nothing acknowledged is lost, the next start recovers.
 pub struct Broker {
-    config: Arc<BrokerConfig>,
-    store: Arc<Store>,
+    with: Shared,
     disk: Disk,
-    offsets: Arc<ConsumerOffsets>,
     schedule: Arc<Schedule>,
-    clients: Arc<Clients>,
     faults: Arc<Faults>,
     transactions: Arc<Transactions>,
     server: Server,
     advertised: String,
-    clock: Clock,
-    tasks: Tasks,
     stop: CancellationToken,
     _end: DropGuard,
 }
@@ -584,17 +481,17 @@ impl Broker {
 
     /// The settings in force.
     pub fn config(&self) -> &BrokerConfig {
-        &self.config
+        &self.with.config
     }
 
     /// The clock it goes by.
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        &self.with.clock
     }
 
     /// The message store, to look into without a consumer.
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.with.store
     }
 
     /// The disk below the store: a test can make it full.
@@ -627,7 +524,7 @@ impl Broker {
     /// The connected members of consumer groups that subscribe differently from others of their group: they share the queues, so each
     /// misses messages that only others want. The log has a warning for each.
     pub fn subscription_conflicts(&self) -> Vec<SubscriptionConflict> {
-        self.clients.conflicts()
+        self.with.clients.conflicts()
     }
 
     /// Half messages that are neither committed nor rolled back yet.
@@ -642,14 +539,14 @@ impl Broker {
     pub async fn shutdown(self) -> Result<(), BrokerError> {
         self.stop.cancel();
         self.server.shutdown(STOP_GRACE).await;
-        self.tasks.end().await;
+        self.with.tasks.end().await;
         self.transactions.note_progress();
-        self.offsets.save().await?;
+        self.with.offsets.save().await?;
         self.schedule.save().await?;
-        let store = Arc::clone(&self.store);
+        let store = Arc::clone(&self.with.store);
         let closing = tokio::task::spawn_blocking(move || store.close());
         closing.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        info!(broker = self.config.broker_name, "broker stopped");
+        info!(broker = self.with.config.broker_name, "broker stopped");
         Ok(())
     }
 }

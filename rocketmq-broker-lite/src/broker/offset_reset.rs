@@ -11,23 +11,14 @@ use rocketmq_protocol::requests::{InvokeResetOffset, InvokeResetOffsetReply, Res
 use rocketmq_protocol::{Language, QueueId, QueueOffset, ResponseCode};
 use tracing::{info, warn};
 
-use super::clients::Clients;
-use super::consumer_offsets::ConsumerOffsets;
-use super::groups::Groups;
 use super::held_pulls::HeldPulls;
 use super::refusal::Refusal;
-use super::topics::Topics;
-use crate::config::BrokerConfig;
-use crate::store::{Store, StoreError, TimeBoundary};
+use super::shared::Shared;
+use crate::store::{StoreError, TimeBoundary};
 
 /// Serves resets.
 pub(super) struct OffsetReset {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) clients: Arc<Clients>,
-    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) with: Shared,
     pub(super) held: Arc<HeldPulls>,
 }
 
@@ -39,9 +30,10 @@ impl OffsetReset {
         asker: Language,
     ) -> Result<InvokeResetOffsetReply, Refusal> {
         let InvokeResetOffset { topic, group, .. } = request;
-        let queues = self.topics.get(topic).ok_or_else(|| Refusal::no_topic(topic, "reset"))?.read_queue_nums;
-        let offset_table = if self.config.server_side_reset_offset {
-            if self.groups.get(group).is_none() {
+        let queues =
+            self.with.topics.get(topic).ok_or_else(|| Refusal::no_topic(topic, "reset"))?.read_queue_nums;
+        let offset_table = if self.with.config.server_side_reset_offset {
+            if self.with.groups.get(group).is_none() {
                 return Err(Refusal::no_group(group));
             }
             self.reset_here(request, queues)?
@@ -67,8 +59,8 @@ impl OffsetReset {
             }
         } else if let Some(offset) = told {
             let (min, max) = (
-                self.store.min_offset(topic, request.queue_id),
-                self.store.max_offset(topic, request.queue_id),
+                self.with.store.min_offset(topic, request.queue_id),
+                self.with.store.max_offset(topic, request.queue_id),
             );
             if offset < min || offset > max.plus(1) {
                 let remark = format!(
@@ -83,7 +75,7 @@ impl OffsetReset {
             table.insert(self.queue(topic, request.queue_id), offset);
         }
         for (queue, offset) in table.iter() {
-            self.offsets.reset(group, topic, queue.queue_id, *offset);
+            self.with.offsets.reset(group, topic, queue.queue_id, *offset);
             self.held.release(topic, queue.queue_id);
         }
         Ok(table)
@@ -99,14 +91,14 @@ impl OffsetReset {
         let InvokeResetOffset { topic, group, timestamp, force, .. } = request;
         let mut table = QueueTable::default();
         for id in (0..queues).map(QueueId::new) {
-            let Some(consumed) = self.offsets.get(group, topic, id) else {
+            let Some(consumed) = self.with.offsets.get(group, topic, id) else {
                 let remark = format!("the group {group} has no offset in queue {id} of {topic}");
                 return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
             };
             let found = self.by_time(topic, id, *timestamp)?;
             table.insert(self.queue(topic, id), if *force { found } else { found.min(consumed) });
         }
-        let members = self.clients.members(group);
+        let members = self.with.clients.members(group);
         if members.is_empty() {
             let remark = format!(
                 "no consumer of the group {group} is connected, and with useServerSideResetOffset=false only they can be reset"
@@ -131,14 +123,15 @@ impl OffsetReset {
     }
 
     fn queue(&self, topic: &str, queue_id: QueueId) -> MessageQueue {
-        MessageQueue::new(topic, self.config.broker_name.clone(), queue_id)
+        MessageQueue::new(topic, self.with.config.broker_name.clone(), queue_id)
     }
 
     fn by_time(&self, topic: &str, queue_id: QueueId, timestamp: i64) -> Result<QueueOffset, Refusal> {
         if timestamp < 0 {
-            return Ok(self.store.max_offset(topic, queue_id));
+            return Ok(self.with.store.max_offset(topic, queue_id));
         }
-        self.store
+        self.with
+            .store
             .offset_by_time(topic, queue_id, timestamp, TimeBoundary::Lower)
             .map_err(|error: StoreError| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
     }

@@ -6,33 +6,22 @@ use rocketmq_protocol::body::{ExpressionType, Perm, SubscriptionData};
 use rocketmq_protocol::message::PropertiesRef;
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
-use rocketmq_protocol::transport::{Call, Clock};
+use rocketmq_protocol::transport::Call;
 use rocketmq_protocol::{ByteString, QueueId, QueueOffset, ResponseCode, TagHash};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::clients::{Clients, Subscribed};
-use super::consumer_offsets::ConsumerOffsets;
-use super::groups::Groups;
+use super::clients::Subscribed;
 use super::held_pulls::HeldPulls;
 use super::refusal::Refusal;
+use super::shared::Shared;
 use super::subscription::Subscription;
-use super::tasks::Tasks;
-use super::topics::Topics;
-use crate::config::BrokerConfig;
-use crate::store::{ReadLimits, ReadOutcome, ReadStatus, Store};
+use crate::store::{ReadLimits, ReadOutcome, ReadStatus};
 
 /// Serves pulls.
 pub(super) struct PullService {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) clients: Arc<Clients>,
-    pub(super) offsets: Arc<ConsumerOffsets>,
+    pub(super) with: Shared,
     pub(super) held: Arc<HeldPulls>,
-    pub(super) clock: Clock,
-    pub(super) tasks: Tasks,
 }
 
 /// A pull that was found in order.
@@ -83,7 +72,7 @@ impl PullService {
         if flags.contains(PullFlag::COMMIT_OFFSET) {
             let PullMessage { consumer_group, topic, queue_id, commit_offset, .. } = &pull.request;
             if commit_offset.get() >= 0 {
-                self.offsets.set(consumer_group, topic, *queue_id, *commit_offset);
+                self.with.offsets.set(consumer_group, topic, *queue_id, *commit_offset);
             }
         }
         self.execute(pull, flags.contains(PullFlag::SUSPEND));
@@ -92,21 +81,22 @@ impl PullService {
     /// The checks in the order of Java's `PullMessageProcessor.java`.
     fn admit(&self, request: &PullMessage) -> Result<Admitted, Refusal> {
         let PullMessage { consumer_group: group, topic, queue_id, .. } = request;
-        if self.config.broker_permission & 4 == 0 {
+        if self.with.config.broker_permission & 4 == 0 {
             return Err(Refusal::forbidden(format!(
                 "the broker {} is not readable (brokerPermission)",
-                self.config.broker_name
+                self.with.config.broker_name
             )));
         }
         let flags = PullFlag::new(request.sys_flag);
-        if flags.contains(PullFlag::LITE_PULL) && !self.config.lite_pull {
+        if flags.contains(PullFlag::LITE_PULL) && !self.with.config.lite_pull {
             return Err(Refusal::forbidden("lite pulls are switched off (litePullMessageEnable)".to_owned()));
         }
-        let group_config = self.groups.obtain(group, &self.tasks)?;
+        let group_config = self.with.groups.obtain(group, &self.with.tasks)?;
         if !group_config.consume_enable {
             return Err(Refusal::forbidden(format!("the group {group} may not consume (consumeEnable)")));
         }
-        let topic_config = self.topics.get(topic).ok_or_else(|| Refusal::no_topic(topic, "pull from"))?;
+        let topic_config =
+            self.with.topics.get(topic).ok_or_else(|| Refusal::no_topic(topic, "pull from"))?;
         if !topic_config.perm.contains(Perm::READ) {
             return Err(Refusal::forbidden(format!(
                 "the topic {topic} is not readable (perm {})",
@@ -143,7 +133,7 @@ impl PullService {
         } else {
             self.subscription(request, group_config.consume_broadcast_enable)?
         };
-        if subscription.is_sql() && !self.config.property_filter {
+        if subscription.is_sql() && !self.with.config.property_filter {
             return Err(Refusal::no_sql());
         }
         Ok(Admitted {
@@ -156,7 +146,7 @@ impl PullService {
     /// The subscription that the group's last heartbeat told.
     fn subscription(&self, request: &PullMessage, may_broadcast: bool) -> Result<Arc<Subscription>, Refusal> {
         let PullMessage { consumer_group: group, topic, .. } = request;
-        let (subscription, broadcasting) = match self.clients.subscription(group, topic) {
+        let (subscription, broadcasting) = match self.with.clients.subscription(group, topic) {
             Subscribed::Yes { subscription, broadcasting } => (subscription, broadcasting),
             Subscribed::OtherTopics => {
                 return Err(Refusal::new(
@@ -197,9 +187,9 @@ impl PullService {
     /// Reads and answers, elsewhere if that has to wait for the disk; holds the pull instead when there is nothing and it
     /// `may_wait`.
     fn execute(self: &Arc<Self>, pull: HeldPull, may_wait: bool) {
-        if self.store.would_wait(pull.topic(), pull.queue_id(), pull.offset()) {
+        if self.with.store.would_wait(pull.topic(), pull.queue_id(), pull.offset()) {
             let service = Arc::clone(self);
-            self.tasks.spawn_blocking(move || service.read_and_answer(pull, may_wait, bring_in));
+            self.with.tasks.spawn_blocking(move || service.read_and_answer(pull, may_wait, bring_in));
         } else {
             self.read_and_answer(pull, may_wait, |_| ());
         }
@@ -207,7 +197,7 @@ impl PullService {
 
     fn read_and_answer(&self, pull: HeldPull, may_wait: bool, prepare: fn(&ReadOutcome)) {
         let request = &pull.request;
-        let reset = self.offsets.take_reset(&request.consumer_group, &request.topic, request.queue_id);
+        let reset = self.with.offsets.take_reset(&request.consumer_group, &request.topic, request.queue_id);
         if let Some(offset) = reset.filter(|offset| *offset != request.queue_offset) {
             return self.move_to(&pull, offset);
         }
@@ -215,17 +205,17 @@ impl PullService {
         let max_bytes = request.max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX);
         let limit = |configured: u64| usize::try_from(configured).unwrap_or(usize::MAX);
         let limits = ReadLimits {
-            max_messages: max_messages.min(limit(self.config.max_transfer_count)),
-            max_bytes: limit(max_bytes.min(self.config.max_transfer_bytes)),
+            max_messages: max_messages.min(limit(self.with.config.max_transfer_count)),
+            max_bytes: limit(max_bytes.min(self.with.config.max_transfer_bytes)),
         };
         let (topic, subscription) = (&request.topic, &pull.subscription);
         let by_tag = |hash| subscription.wants_tag(hash);
         let outcome = if subscription.is_sql() {
             let by_properties = |properties: PropertiesRef<'_>| subscription.wants_properties(properties);
             let (queue_id, from) = (request.queue_id, request.queue_offset);
-            self.store.read_matching(topic, queue_id, from, limits, by_tag, by_properties)
+            self.with.store.read_matching(topic, queue_id, from, limits, by_tag, by_properties)
         } else {
-            self.store.read(topic, request.queue_id, request.queue_offset, limits, by_tag)
+            self.with.store.read(topic, request.queue_id, request.queue_offset, limits, by_tag)
         };
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -248,8 +238,8 @@ impl PullService {
         let reply = PullReply {
             suggested_broker_id: 0,
             next_begin_offset: offset,
-            min_offset: self.store.min_offset(topic, *queue_id),
-            max_offset: self.store.max_offset(topic, *queue_id),
+            min_offset: self.with.store.min_offset(topic, *queue_id),
+            max_offset: self.with.store.max_offset(topic, *queue_id),
             topic_sys_flag: Some(pull.topic_sys_flag),
             group_sys_flag: Some(pull.group_sys_flag),
             forbidden_type: None,
@@ -260,16 +250,16 @@ impl PullService {
     }
 
     fn hold(&self, pull: HeldPull) {
-        let wait_ms = if self.config.long_polling {
+        let wait_ms = if self.with.config.long_polling {
             pull.request.suspend_timeout_ms.max(0)
         } else {
-            i64::try_from(self.config.short_polling_time.as_millis()).unwrap_or(i64::MAX)
+            i64::try_from(self.with.config.short_polling_time.as_millis()).unwrap_or(i64::MAX)
         };
-        let deadline = shared_deadline(self.clock.now_ms().saturating_add(wait_ms), wait_ms);
+        let deadline = shared_deadline(self.with.clock.now_ms().saturating_add(wait_ms), wait_ms);
         let arrived = |pull: &HeldPull| {
             let (topic, queue_id) = (pull.topic(), pull.queue_id());
-            self.store.max_offset(topic, queue_id) > pull.offset()
-                || self.offsets.is_reset(&pull.request.consumer_group, topic, queue_id)
+            self.with.store.max_offset(topic, queue_id) > pull.offset()
+                || self.with.offsets.is_reset(&pull.request.consumer_group, topic, queue_id)
         };
         if let Some(pull) = self.held.hold(pull, deadline, arrived) {
             self.read_and_answer(pull, false, |_| ());
@@ -279,14 +269,14 @@ impl PullService {
     /// Answers held pulls as they come due, until `stop`; then answers all that are left.
     pub(super) async fn answer_held(self: &Arc<Self>, stop: CancellationToken) {
         loop {
-            let (due, next) = self.held.take_due(self.clock.now_ms());
+            let (due, next) = self.held.take_due(self.with.clock.now_ms());
             for pull in due {
                 self.execute(pull, false);
             }
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.held.due() => {}
-                () = self.clock.sleep_until(next.unwrap_or(i64::MAX)), if next.is_some() => {}
+                () = self.with.clock.sleep_until(next.unwrap_or(i64::MAX)), if next.is_some() => {}
             }
         }
         for pull in self.held.close() {

@@ -1,31 +1,20 @@
 //! Taking back a message that waits for its time: `RECALL_MESSAGE`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use rocketmq_protocol::message::{NewMessage, Properties, RecallHandle, SysFlag, property};
 use rocketmq_protocol::name::{DLQ_PREFIX, RETRY_PREFIX};
 use rocketmq_protocol::requests::{RecallMessage, RecallMessageReply};
-use rocketmq_protocol::transport::Clock;
 use rocketmq_protocol::{LogPosition, QueueId, ResponseCode};
 
-use super::deferral::Deferral;
 use super::refusal::Refusal;
 use super::send::{malformed, not_appended};
-use super::topics::Topics;
-use crate::config::BrokerConfig;
-use crate::store::Store;
+use super::shared::Shared;
 
 /// Takes messages back.
 pub(super) struct RecallService {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) deferral: Arc<Deferral>,
-    pub(super) clock: Clock,
-    /// Advertised address, which the record carries.
-    pub(super) store_host: SocketAddr,
+    pub(super) with: Shared,
 }
 
 impl RecallService {
@@ -37,15 +26,16 @@ impl RecallService {
         asker: SocketAddr,
     ) -> Result<RecallMessageReply, Refusal> {
         let topic: &str = &request.topic;
-        if !self.config.recall_message {
+        if !self.with.config.recall_message {
             let remark = "messages cannot be taken back here (recallMessageEnable=false)".to_owned();
             return Err(Refusal::forbidden(remark));
         }
-        if self.config.broker_permission & 2 == 0 {
-            let remark = format!("the broker {} is not writable (brokerPermission)", self.config.broker_name);
+        if self.with.config.broker_permission & 2 == 0 {
+            let remark =
+                format!("the broker {} is not writable (brokerPermission)", self.with.config.broker_name);
             return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, remark));
         }
-        if self.topics.get(topic).is_none() {
+        if self.with.topics.get(topic).is_none() {
             return Err(Refusal::no_topic(topic, "recall from"));
         }
         let wrong = |remark: String| Refusal::new(ResponseCode::ILLEGAL_OPERATION, remark);
@@ -54,14 +44,16 @@ impl RecallService {
         if topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) || handle.topic != topic {
             return Err(wrong(format!("recallHandle is of topic {}, not {topic}", handle.topic)));
         }
-        if handle.broker_name != self.config.broker_name {
-            let remark =
-                format!("recallHandle is of broker {}, not {}", handle.broker_name, self.config.broker_name);
+        if handle.broker_name != self.with.config.broker_name {
+            let remark = format!(
+                "recallHandle is of broker {}, not {}",
+                handle.broker_name, self.with.config.broker_name
+            );
             return Err(wrong(remark));
         }
-        let now = self.clock.now_ms();
+        let now = self.with.clock.now_ms();
         let ahead = handle.deliver_ms.saturating_sub(now);
-        if ahead <= 0 || ahead >= self.deferral.max_timer_ms() {
+        if ahead <= 0 || ahead >= self.with.deferral.max_timer_ms() {
             let remark = format!("the message is due at {}, now it is {now}: too late", handle.deliver_ms);
             return Err(wrong(remark));
         }
@@ -74,7 +66,7 @@ impl RecallService {
             .set(property::UNIQ_KEY, &handle.unique_key)
             .build()
             .map_err(malformed)?;
-        let mark = self.deferral.of(topic, QueueId::ZERO, properties.as_ref(), now)?;
+        let mark = self.with.deferral.of(topic, QueueId::ZERO, properties.as_ref(), now)?;
         let mark = mark.ok_or_else(|| wrong("the message is due now".to_owned()))?;
         let mut buffer = BytesMut::new();
         let message = NewMessage {
@@ -84,14 +76,14 @@ impl RecallService {
             sys_flag: SysFlag::new(0),
             born_timestamp: now,
             born_host: asker,
-            store_host: self.store_host,
+            store_host: self.with.store_host,
             reconsume_times: 0,
             prepared_transaction_offset: LogPosition::ZERO,
             body: b"0",
             properties: &[mark.properties.encoded()],
         };
         message.encode(&mut buffer).map_err(malformed)?;
-        self.store.append(mark.topic, mark.queue_id, &mut buffer).map_err(not_appended)?;
+        self.with.store.append(mark.topic, mark.queue_id, &mut buffer).map_err(not_appended)?;
         Ok(RecallMessageReply { message_id: handle.unique_key.into() })
     }
 }

@@ -11,21 +11,17 @@ use rocketmq_protocol::requests::{PushReplyMessage, SendMessage, SendReply};
 use rocketmq_protocol::transport::Call;
 use rocketmq_protocol::{ByteString, QueueId, QueueOffset, ResponseCode};
 
-use super::clients::Clients;
 use super::refusal::Refusal;
 use super::send::{SendService, malformed};
-use super::tasks::Tasks;
-use crate::config::BrokerConfig;
+use super::shared::Shared;
 
 /// How long the client that waits for the reply may take to accept it. Java: `Broker2Client.java`, `callClient`.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves replies.
 pub(super) struct ReplyService {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) clients: Arc<Clients>,
+    pub(super) with: Shared,
     pub(super) send: Arc<SendService>,
-    pub(super) tasks: Tasks,
 }
 
 impl ReplyService {
@@ -38,11 +34,11 @@ impl ReplyService {
             return refusal.answer(&call);
         }
         let service = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.with.tasks.spawn(async move {
             if let Err(refusal) = service.push(&call, &mut request).await {
                 return refusal.answer(&call);
             }
-            if service.config.store_reply_message {
+            if service.with.config.store_reply_message {
                 service.send.store(call, request, false);
             } else {
                 call.reply(&not_stored(&request));
@@ -53,14 +49,14 @@ impl ReplyService {
     /// Hands the reply to the client that its property `REPLY_TO_CLIENT` names, and waits until that has it.
     async fn push(&self, call: &Call, request: &mut SendMessage) -> Result<(), Refusal> {
         let failed = |reason: String| Refusal::new(ResponseCode::SYSTEM_ERROR, reason);
-        let now = self.send.clock.now_ms();
+        let now = self.with.clock.now_ms();
         let told = request.properties.clone().unwrap_or_default();
         let properties = Properties::new(told).with(property::PUSH_REPLY_TIME, &now.to_string());
         let properties = properties.map_err(malformed)?;
         request.properties = Some(properties.encoded().clone());
         let client = properties.get(property::REPLY_TO_CLIENT);
         let client = client.ok_or_else(|| failed("the reply has no property REPLY_TO_CLIENT".to_owned()))?;
-        let connection = self.clients.connection(client);
+        let connection = self.with.clients.connection(client);
         let connection = connection
             .ok_or_else(|| failed(format!("the client {client} is not connected to be replied to")))?;
         let push = PushReplyMessage {
@@ -76,7 +72,7 @@ impl ReplyService {
             reconsume_times: request.reconsume_times,
             unit_mode: request.unit_mode,
             born_host: call.connection().peer().to_string().into(),
-            store_host: self.send.store_host.to_string().into(),
+            store_host: self.with.store_host.to_string().into(),
             store_timestamp: now,
             body: request.body.clone(),
         };

@@ -1,8 +1,6 @@
 //! Storing messages: `SEND_MESSAGE`, `SEND_MESSAGE_V2` and `SEND_BATCH_MESSAGE`.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -18,55 +16,30 @@ use rocketmq_protocol::name::{
 };
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{SendBatchMessage, SendMessage, SendReply};
-use rocketmq_protocol::transport::{Call, Clock};
+use rocketmq_protocol::transport::Call;
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, ResponseCode};
 use tracing::{error, info};
 
-use super::deferral::{Deferral, TIMER_PROPERTIES};
-use super::groups::Groups;
+use super::deferral::TIMER_PROPERTIES;
 use super::queue_locks::QueueLocks;
 use super::refusal::Refusal;
-use super::registration::Registration;
-use super::tasks::Tasks;
-use super::topics::Topics;
+use super::shared::Shared;
 use super::transactions::Transactions;
-use crate::config::{BrokerConfig, FlushDisk};
-use crate::store::{AppendError, Appended, FlushError, Store};
+use crate::config::FlushDisk;
+use crate::store::{AppendError, Appended, FlushError};
 
 /// Properties have at most this many bytes; their length is 16 bits wide on disk.
 const MAX_PROPERTIES: usize = 32_767;
 
 /// Serves sends.
 pub(super) struct SendService {
-    with: SendParts,
+    pub(super) with: Shared,
+    locks: Arc<QueueLocks>,
+    transactions: Arc<Transactions>,
     /// Properties that the broker adds to each message.
     added: String,
     region: ByteString,
     unique_keys: UniqueKeyGenerator,
-}
-
-/// What [`SendService`] works with.
-pub(super) struct SendParts {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) locks: Arc<QueueLocks>,
-    pub(super) deferral: Arc<Deferral>,
-    pub(super) registration: Arc<Registration>,
-    pub(super) transactions: Arc<Transactions>,
-    pub(super) tasks: Tasks,
-    pub(super) clock: Clock,
-    /// Advertised address, which records and message ids carry.
-    pub(super) store_host: SocketAddr,
-}
-
-impl Deref for SendService {
-    type Target = SendParts;
-
-    fn deref(&self) -> &SendParts {
-        &self.with
-    }
 }
 
 thread_local! {
@@ -87,7 +60,7 @@ const MAX_ID: usize = 56 + 1;
 const KEPT_ROOM: usize = 256 * 1024;
 
 impl SendService {
-    pub(super) fn new(with: SendParts) -> Self {
+    pub(super) fn new(with: Shared, locks: Arc<QueueLocks>, transactions: Arc<Transactions>) -> Self {
         let (config, store_host) = (&with.config, with.store_host);
         let added = Properties::builder()
             .set(property::CLUSTER, &config.cluster_name)
@@ -98,7 +71,7 @@ impl SendService {
             .unwrap_or_default();
         let region = ByteString::from(&config.region_id);
         let unique_keys = UniqueKeyGenerator::new(store_host.ip(), std::process::id(), rand::random());
-        Self { with, added, region, unique_keys }
+        Self { with, locks, transactions, added, region, unique_keys }
     }
 
     pub(super) fn serve(self: &Arc<Self>, call: Call) {
@@ -115,14 +88,14 @@ impl SendService {
 
     /// Stores what was checked, if need be in a topic that it creates: for what was `given_up`, else where that is allowed.
     pub(super) fn store(self: &Arc<Self>, call: Call, request: SendMessage, given_up: bool) {
-        if let Some(topic) = self.topics.get(&request.topic) {
+        if let Some(topic) = self.with.topics.get(&request.topic) {
             return self.store_in(&topic, call, &request);
         }
         let SendMessage { topic, default_topic, default_topic_queue_nums, .. } = &request;
         let settings = if given_up {
             Some(TopicConfig::new(topic.to_string(), 1, Perm::READ_WRITE))
         } else {
-            self.topics.derived(topic, default_topic, *default_topic_queue_nums)
+            self.with.topics.derived(topic, default_topic, *default_topic_queue_nums)
         };
         match settings {
             Some(settings) => self.create_and_store(settings, call, request),
@@ -133,8 +106,9 @@ impl SendService {
     /// What can be said without looking at the topic. Java: `SendMessageProcessor.java`, `AbstractSendMessageProcessor.java`.
     pub(super) fn check(&self, call: &Call, request: &SendMessage) -> Result<(), Refusal> {
         let topic: &str = &request.topic;
-        if self.config.broker_permission & 2 == 0 {
-            let remark = format!("the broker {} is not writable (brokerPermission)", self.config.broker_name);
+        if self.with.config.broker_permission & 2 == 0 {
+            let remark =
+                format!("the broker {} is not writable (brokerPermission)", self.with.config.broker_name);
             return Err(Refusal::forbidden(remark));
         }
         validate_topic(topic)
@@ -142,7 +116,7 @@ impl SendService {
         if NOT_SENDABLE.contains(&topic) {
             return Err(Refusal::forbidden(format!("the topic {topic} is the system's own")));
         }
-        let limit = usize::try_from(self.config.max_message_size).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.with.config.max_message_size).unwrap_or(usize::MAX);
         if request.body.len() > limit {
             let remark = format!("body of {} bytes, maxMessageSize is {limit} bytes", request.body.len());
             return Err(Refusal::illegal(remark));
@@ -162,10 +136,10 @@ impl SendService {
         if is_batch(call, request) && (topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX)) {
             return Err(Refusal::illegal(format!("a batch cannot go to {topic}")));
         }
-        if self.store.is_busy() {
+        if self.with.store.is_busy() {
             let remark = format!(
                 "[PC_SYNCHRONIZED]broker busy: an append has taken more than {:?}, the disk cannot keep up",
-                self.config.page_cache_busy_timeout
+                self.with.config.page_cache_busy_timeout
             );
             return Err(Refusal::new(ResponseCode::SYSTEM_BUSY, remark));
         }
@@ -179,7 +153,7 @@ impl SendService {
     /// Java: `SendMessageProcessor.java`, `handleRetryAndDLQ`.
     fn give_up(&self, request: &mut SendMessage) -> Result<bool, Refusal> {
         let Some(group) = request.topic.strip_prefix(RETRY_PREFIX) else { return Ok(false) };
-        let looked = self.groups.obtain(group, &self.tasks)?;
+        let looked = self.with.groups.obtain(group, &self.with.tasks)?;
         let most = request.max_reconsume_times.unwrap_or(looked.retry_max_times);
         if request.reconsume_times <= most && !self.locks.any_held(group) {
             return Ok(false);
@@ -195,12 +169,12 @@ impl SendService {
     /// Creates the topic, tells the name servers, and stores.
     fn create_and_store(self: &Arc<Self>, topic: TopicConfig, call: Call, request: SendMessage) {
         let service = Arc::clone(self);
-        self.tasks.spawn(async move {
-            match service.topics.create(topic).await {
+        self.with.tasks.spawn(async move {
+            match service.with.topics.create(topic).await {
                 Ok(topic) => {
                     info!(topic = topic.topic_name, queues = topic.write_queue_nums, producer = %call.connection().peer(), "topic created by a send");
                     // Told before the sender is answered: it may well look for the route next.
-                    service.registration.announce().await;
+                    service.with.registration.announce().await;
                     service.store_in(&topic, call, &request);
                 }
                 Err(error) => {
@@ -231,7 +205,7 @@ impl SendService {
             stored
         });
         match stored {
-            Ok(stored) if stored.wait && self.config.flush_disk == FlushDisk::Sync => {
+            Ok(stored) if stored.wait && self.with.config.flush_disk == FlushDisk::Sync => {
                 self.answer_when_flushed(call, stored)
             }
             Ok(stored) => call.reply(&stored.reply),
@@ -253,7 +227,7 @@ impl SendService {
             sys_flag: SysFlag::new(request.sys_flag),
             born_timestamp: request.born_timestamp,
             born_host: call.connection().peer(),
-            store_host: self.store_host,
+            store_host: self.with.store_host,
             reconsume_times: request.reconsume_times,
             prepared_transaction_offset: LogPosition::ZERO,
             body: &request.body,
@@ -272,8 +246,8 @@ impl SendService {
                 format!("sysFlag={flag}: a message with transaction bits needs the property TRAN_MSG=true");
             return Err(Refusal::illegal(remark));
         }
-        if half && self.config.reject_transactions {
-            let name = &self.config.broker_name;
+        if half && self.with.config.reject_transactions {
+            let name = &self.with.config.broker_name;
             let remark = format!("the broker {name} takes no transactions (rejectTransactionMessage)");
             return Err(Refusal::forbidden(remark));
         }
@@ -298,7 +272,7 @@ impl SendService {
             let told = PropertiesRef::from(properties.as_deref().unwrap_or(&told));
             if traits.timed {
                 // A time that would be refused at the commit is refused here.
-                self.deferral.of(&request.topic, queue_id, told, self.clock.now_ms())?;
+                self.with.deferral.of(&request.topic, queue_id, told, self.with.clock.now_ms())?;
             }
             let properties =
                 self.transactions.half_properties(told, &request.topic, queue_id, &request.producer_group)?;
@@ -318,7 +292,7 @@ impl SendService {
             let mut properties = properties.as_deref().unwrap_or(&told);
             if traits.delayed || traits.timed {
                 let own = PropertiesRef::from(properties);
-                deferred = self.deferral.of(&request.topic, queue_id, own, self.clock.now_ms())?;
+                deferred = self.with.deferral.of(&request.topic, queue_id, own, self.with.clock.now_ms())?;
                 if let Some(deferred) = &deferred {
                     place = (deferred.topic, deferred.queue_id);
                     properties = deferred.properties.encoded();
@@ -334,14 +308,14 @@ impl SendService {
         };
         let handle = |deliver_ms| RecallHandle {
             topic: request.topic.to_string(),
-            broker_name: self.config.broker_name.clone(),
+            broker_name: self.with.config.broker_name.clone(),
             deliver_ms,
             unique_key: unique_key.as_deref().unwrap_or_default().to_owned(),
         };
         let recall_handle = recall_ms.map(|deliver_ms| handle(deliver_ms).to_string().into());
         let appended = match appended {
             Some(appended) => appended,
-            None => self.store.append(place.0, place.1, records).map_err(not_appended)?,
+            None => self.with.store.append(place.0, place.1, records).map_err(not_appended)?,
         };
         let reply = SendReply {
             message_id: self.message_ids(records, &appended),
@@ -351,7 +325,7 @@ impl SendService {
             batch_unique_id: None,
             recall_handle,
             region: Some(self.region.clone()),
-            trace_on: Some(self.config.trace_on),
+            trace_on: Some(self.with.config.trace_on),
         };
         Ok(Stored { reply, end: appended.end, wait: traits.wait })
     }
@@ -365,7 +339,7 @@ impl SendService {
     ) -> Result<(Option<String>, ByteString), Refusal> {
         let key = match traits.unique_key {
             Some(key) => told.as_bytes().slice_ref(key.as_bytes()),
-            None => Bytes::from(self.unique_keys.next(self.clock.now_ms())),
+            None => Bytes::from(self.unique_keys.next(self.with.clock.now_ms())),
         };
         let key = ByteString::from_utf8(key).unwrap_or_default();
         if traits.unique_key.is_some() && !traits.reserved {
@@ -387,14 +361,14 @@ impl SendService {
                 ids.reserve(IDS_ROOM.max(MAX_ID * appended.count));
             }
             let mut position = appended.position;
-            OffsetMessageId { host: self.store_host, position }.write(ids);
+            OffsetMessageId { host: self.with.store_host, position }.write(ids);
             let mut rest = records;
             for _ in 1..appended.count {
                 let size = StoredMessageRef::parse(rest).map_or(0, |record| record.total_size());
                 position = position.plus(i64::try_from(size).unwrap_or_default());
                 rest = rest.get(size..).unwrap_or_default();
                 ids.extend_from_slice(b",");
-                OffsetMessageId { host: self.store_host, position }.write(ids);
+                OffsetMessageId { host: self.with.store_host, position }.write(ids);
             }
             ids.split().freeze()
         });
@@ -402,8 +376,8 @@ impl SendService {
     }
 
     fn answer_when_flushed(&self, call: Call, stored: Stored) {
-        let store = Arc::clone(&self.store);
-        self.tasks.spawn(async move {
+        let store = Arc::clone(&self.with.store);
+        self.with.tasks.spawn(async move {
             match store.flushed(stored.end).await {
                 Ok(()) => call.reply(&stored.reply),
                 Err(error @ FlushError::Timeout { .. }) => {

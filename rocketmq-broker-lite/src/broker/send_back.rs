@@ -1,6 +1,5 @@
 //! Messages that a consumer could not handle: `CONSUMER_SEND_MSG_BACK` stores them once more, to come again later or as dead letters.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -9,36 +8,21 @@ use rocketmq_protocol::message::{NewMessage, Properties, StoredMessageRef, prope
 use rocketmq_protocol::name::{dlq_topic, retry_topic};
 use rocketmq_protocol::request::Done;
 use rocketmq_protocol::requests::SendMessageBack;
-use rocketmq_protocol::transport::Clock;
 use rocketmq_protocol::{ByteString, QueueId, ResponseCode};
 use tracing::info;
 
-use super::deferral::Deferral;
-use super::groups::Groups;
 use super::refusal::Refusal;
-use super::registration::Registration;
 use super::schedule::moved;
 use super::send::{malformed, not_appended};
-use super::tasks::Tasks;
-use super::topics::Topics;
-use crate::config::{BrokerConfig, FlushDisk};
-use crate::store::Store;
+use super::shared::Shared;
+use crate::config::FlushDisk;
 
 /// The delay level of the first failure; each further one waits a level longer.
 const FIRST_LEVEL: i32 = 3;
 
 /// Takes messages back.
 pub(super) struct SendBackService {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) groups: Arc<Groups>,
-    pub(super) deferral: Arc<Deferral>,
-    pub(super) registration: Arc<Registration>,
-    pub(super) tasks: Tasks,
-    pub(super) clock: Clock,
-    /// Advertised address, which the new record carries.
-    pub(super) store_host: SocketAddr,
+    pub(super) with: Shared,
 }
 
 /// Where a message goes that failed `reconsume_times` before.
@@ -51,9 +35,10 @@ enum Next {
 impl SendBackService {
     /// Java: `AbstractSendMessageProcessor.java`, `consumerSendMsgBack`.
     pub(super) async fn send_back(&self, request: SendMessageBack) -> Result<Done, Refusal> {
-        let group = self.groups.obtain(&request.group, &self.tasks)?;
-        if self.config.broker_permission & 2 == 0 {
-            let remark = format!("the broker {} is not writable (brokerPermission)", self.config.broker_name);
+        let group = self.with.groups.obtain(&request.group, &self.with.tasks)?;
+        if self.with.config.broker_permission & 2 == 0 {
+            let remark =
+                format!("the broker {} is not writable (brokerPermission)", self.with.config.broker_name);
             return Err(Refusal::forbidden(remark));
         }
         if group.retry_queue_nums <= 0 {
@@ -61,7 +46,7 @@ impl SendBackService {
         }
         let retry = self.obtain(retry_topic(&request.group), group.retry_queue_nums).await?;
         // Its record may have to be read from disk.
-        let (store, position) = (Arc::clone(&self.store), request.position);
+        let (store, position) = (Arc::clone(&self.with.store), request.position);
         let reading = tokio::task::spawn_blocking(move || store.message_at(position));
         let record =
             reading.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
@@ -82,15 +67,15 @@ impl SendBackService {
 
     /// The topic, made when it is missing.
     async fn obtain(&self, name: String, queues: i32) -> Result<Arc<TopicConfig>, Refusal> {
-        if let Some(topic) = self.topics.get(&name) {
+        if let Some(topic) = self.with.topics.get(&name) {
             return Ok(topic);
         }
         let topic = TopicConfig::new(name.clone(), queues, Perm::READ_WRITE);
-        let topic = self.topics.create(topic).await.map_err(|error| {
+        let topic = self.with.topics.create(topic).await.map_err(|error| {
             Refusal::new(ResponseCode::SYSTEM_ERROR, format!("the topic {name} cannot be created: {error}"))
         })?;
         info!(topic = name, "topic created for failed messages");
-        self.registration.announce().await;
+        self.with.registration.announce().await;
         Ok(topic)
     }
 
@@ -102,23 +87,25 @@ impl SendBackService {
         level: i32,
     ) -> Result<Done, Refusal> {
         let properties = again(record, level)?;
-        let deferred = self.deferral.of(topic, queue_id, properties.as_ref(), self.clock.now_ms())?;
+        let deferred =
+            self.with.deferral.of(topic, queue_id, properties.as_ref(), self.with.clock.now_ms())?;
         let (topic, queue_id, properties) = match &deferred {
             Some(deferred) => (deferred.topic, deferred.queue_id, &deferred.properties),
             None => (topic, queue_id, &properties),
         };
         let mut buffer = BytesMut::new();
         let message = NewMessage {
-            store_host: self.store_host,
+            store_host: self.with.store_host,
             reconsume_times: record.reconsume_times().saturating_add(1),
             properties: &[properties.encoded()],
             ..moved(record, topic, queue_id)
         };
         message.encode(&mut buffer).map_err(malformed)?;
-        let appended = self.store.append(topic, queue_id, &mut buffer).map_err(not_appended)?;
+        let appended = self.with.store.append(topic, queue_id, &mut buffer).map_err(not_appended)?;
         // The consumer's offset passes the message once this is answered, so the copy must be as safe as any other message.
-        if self.config.flush_disk == FlushDisk::Sync {
-            self.store
+        if self.with.config.flush_disk == FlushDisk::Sync {
+            self.with
+                .store
                 .flushed(appended.end)
                 .await
                 .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))?;

@@ -12,32 +12,25 @@ use rocketmq_protocol::requests::{
 };
 use tracing::info;
 
-use super::consumer_offsets::ConsumerOffsets;
 use super::refusal::Refusal;
-use super::registration::Registration;
-use super::topics::Topics;
-use crate::config::BrokerConfig;
-use crate::store::{ConfigFileError, Store};
+use super::shared::Shared;
+use crate::store::ConfigFileError;
 
 /// More queues than any machine needs; each costs memory here and in every route.
 const MAX_QUEUES: i32 = 65_536;
 
 /// Serves the administration of topics.
 pub(super) struct TopicAdmin {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) offsets: Arc<ConsumerOffsets>,
-    pub(super) store: Arc<Store>,
-    pub(super) registration: Arc<Registration>,
+    pub(super) with: Shared,
 }
 
 impl TopicAdmin {
     pub(super) async fn create(&self, request: CreateTopic) -> Result<Done, Refusal> {
-        let known = self.topics.get(&request.topic);
+        let known = self.with.topics.get(&request.topic);
         let topic = self.checked(&request, known.as_deref())?;
-        self.topics.put(topic).await.map_err(|error| not_saved(&request.topic, &error))?;
+        self.with.topics.put(topic).await.map_err(|error| not_saved(&request.topic, &error))?;
         info!(topic = %request.topic, "topic created or changed");
-        self.registration.announce().await;
+        self.with.registration.announce().await;
         Ok(Done {})
     }
 
@@ -94,23 +87,23 @@ impl TopicAdmin {
             Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
         };
         // The topic first, so that no more is sent to it; a failure on the way is cured by asking again.
-        self.topics.remove(topic).await.map_err(|error| not_deleted(&error))?;
+        self.with.topics.remove(topic).await.map_err(|error| not_deleted(&error))?;
         let deleting = tokio::task::spawn_blocking({
-            let (store, topic) = (Arc::clone(&self.store), request.topic.clone());
+            let (store, topic) = (Arc::clone(&self.with.store), request.topic.clone());
             move || store.delete_topic(&topic)
         });
         let deleted =
             deleting.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
         deleted.map_err(|error| not_deleted(&error))?;
-        self.offsets.forget(topic);
-        self.offsets.save().await.map_err(|error| not_deleted(&error))?;
+        self.with.offsets.forget(topic);
+        self.with.offsets.save().await.map_err(|error| not_deleted(&error))?;
         info!(topic, "topic deleted");
-        self.registration.announce().await;
+        self.with.registration.announce().await;
         Ok(Done {})
     }
 
     fn refuse_system(&self, topic: &str) -> Result<(), Refusal> {
-        if is_system_topic(topic, &self.config.cluster_name, &self.config.broker_name) {
+        if is_system_topic(topic, &self.with.config.cluster_name, &self.with.config.broker_name) {
             let remark = format!("the topic {topic} is the system's own");
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
         }
@@ -119,12 +112,12 @@ impl TopicAdmin {
 
     pub(super) fn get(&self, request: &GetTopicConfig) -> Result<GetTopicConfigReply, Refusal> {
         let config =
-            self.topics.get(&request.topic).ok_or_else(|| Refusal::no_topic(&request.topic, "show"))?;
+            self.with.topics.get(&request.topic).ok_or_else(|| Refusal::no_topic(&request.topic, "show"))?;
         Ok(GetTopicConfigReply { config: TopicConfig::clone(&config) })
     }
 
     pub(super) fn list(&self) -> Result<GetAllTopicConfigReply, Refusal> {
-        Ok(GetAllTopicConfigReply { topics: self.topics.snapshot() })
+        Ok(GetAllTopicConfigReply { topics: self.with.topics.snapshot() })
     }
 }
 

@@ -10,7 +10,6 @@
 //! Nothing is polled: the task waits for the first time at which something is due. Java: `broker/transaction/queue/*.java`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,23 +23,18 @@ use rocketmq_protocol::message::{
 use rocketmq_protocol::name::{HALF_OP_TOPIC, HALF_TOPIC, SCHEDULE_TOPIC, TRANS_CHECK_MAX_TIME_TOPIC};
 use rocketmq_protocol::request::Done;
 use rocketmq_protocol::requests::{CheckTransactionState, EndTransaction, transaction_outcome};
-use rocketmq_protocol::transport::{Call, Clock};
+use rocketmq_protocol::transport::Call;
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, ResponseCode};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
-use super::clients::Clients;
-use super::consumer_offsets::ConsumerOffsets;
-use super::deferral::Deferral;
 use super::open_transactions::{Open, OpenTransactions};
 use super::refusal::Refusal;
-use super::registration::Registration;
 use super::schedule::{moved, real_queue};
 use super::send::{malformed, not_appended};
-use super::tasks::Tasks;
-use super::topics::Topics;
-use crate::config::{BrokerConfig, FlushDisk};
+use super::shared::Shared;
+use crate::config::FlushDisk;
 use crate::store::{AppendError, Appended, IndexKey, KeyQuery, ReadLimits, ReadStatus, Store, StoreError};
 
 /// Under this group Java keeps how far half messages and op messages are done.
@@ -60,24 +54,9 @@ const READ: ReadLimits = ReadLimits { max_messages: 1000, max_bytes: 4 << 20 };
 /// How much earlier than its half message, by the producer's clock, a commit may seem to be stored.
 const CLOCK_SKEW_MS: i64 = 24 * 3600 * 1000;
 
-/// What [`Transactions`] works with.
-pub(super) struct TransactionParts {
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) store: Arc<Store>,
-    pub(super) topics: Arc<Topics>,
-    pub(super) clients: Arc<Clients>,
-    pub(super) offsets: Arc<ConsumerOffsets>,
-    pub(super) registration: Arc<Registration>,
-    pub(super) deferral: Arc<Deferral>,
-    pub(super) tasks: Tasks,
-    pub(super) clock: Clock,
-    /// Advertised address, which records and message ids carry.
-    pub(super) store_host: SocketAddr,
-}
-
 /// The transactions of a broker.
 pub(super) struct Transactions {
-    with: TransactionParts,
+    with: Shared,
     /// Held while a transaction changes, the append of the records that say so included: two that end it come one after the other.
     state: Mutex<State>,
     /// Something is due before the time that the task waits for.
@@ -101,7 +80,7 @@ impl Transactions {
     ///
     /// # Errors
     /// When a consume queue file cannot be read.
-    pub(super) fn open(with: TransactionParts) -> Result<Self, StoreError> {
+    pub(super) fn open(with: Shared) -> Result<Self, StoreError> {
         let state = Mutex::new(read_open(&with)?);
         Ok(Self { with, state, earlier: Notify::new(), turn: AtomicUsize::new(0) })
     }
@@ -532,7 +511,7 @@ impl State {
     }
 }
 
-impl TransactionParts {
+impl Shared {
     /// A half message that was stored first at `since_ms`, and where it is now at `stored_ms`.
     fn new_half(
         &self,
@@ -562,7 +541,7 @@ impl TransactionParts {
 }
 
 /// Reads half messages and op messages from where the last run noted that the first open one is.
-fn read_open(with: &TransactionParts) -> Result<State, StoreError> {
+fn read_open(with: &Shared) -> Result<State, StoreError> {
     let start = |topic: &str| {
         let (min, max) =
             (with.store.min_offset(topic, QueueId::ZERO), with.store.max_offset(topic, QueueId::ZERO));
