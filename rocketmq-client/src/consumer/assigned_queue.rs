@@ -163,6 +163,11 @@ impl AssignedQueue {
         self.handling.token()
     }
 
+    /// Whether a handler has messages of it.
+    pub(super) fn is_handled(&self) -> bool {
+        !self.handling.is_empty()
+    }
+
     /// Stops reading and giving messages to handlers: the first step of giving the queue up.
     pub(super) fn leave(&self) {
         self.leaving.cancel();

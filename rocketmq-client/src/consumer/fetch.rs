@@ -39,9 +39,11 @@ const AFTER_FLOW_CONTROL: Duration = Duration::from_millis(20);
 const AFTER_NOTHING: Duration = Duration::from_millis(100);
 /// Limit of a question for an offset. Java: `MQAdminImpl.java`, 6 s.
 const OFFSET_LIMIT: Duration = Duration::from_secs(6);
-/// What the previous owner of a queue gets to commit what it has handled. Java starts new pulls after this time, too:
-/// `RebalanceImpl.java`, `updateProcessQueueTableInRebalance`.
-const HAND_OVER: Duration = Duration::from_millis(500);
+/// For how long a group's offset must stand still until the previous owner of a queue is taken to be done with it. Java waits as
+/// long, but does not look: `RebalanceImpl.java`, `updateProcessQueueTableInRebalance`.
+const STILL: Duration = Duration::from_millis(500);
+/// How long a previous owner that goes on and on is waited for: something is wrong with it, and the queue is ours.
+const LONGEST_HAND_OVER: Duration = Duration::from_secs(5);
 /// The broker id of a master.
 const MASTER: i64 = 0;
 
@@ -75,7 +77,7 @@ impl Fetch {
         if self.needs_lock() {
             self.queue.lock.held().await; // the previous owner gives it back after its last commit
         } else if self.handed_over {
-            tokio::time::sleep(HAND_OVER).await;
+            self.previous_owner_done().await;
         }
         let start = self.start().await;
         debug!(queue = %self.queue.id, offset = %start, "queue taken");
@@ -153,6 +155,27 @@ impl Fetch {
                 client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;
             }
             _ => {}
+        }
+    }
+
+    /// Waits until the group's offset stands still. Whoever had the queue moves it as long as it handles messages: a member of
+    /// ours every second and when it learns that the queue is no longer its own, Java's with every pull. It may learn that
+    /// later than we do: Java's looks once a second at most.
+    async fn previous_owner_done(&self) {
+        let Self { pipeline, queue, .. } = self;
+        let began = Instant::now();
+        let mut before = pipeline.store.stored(&queue.id).await.ok();
+        loop {
+            tokio::time::sleep(STILL).await;
+            let now = pipeline.store.stored(&queue.id).await.ok();
+            if now.is_some() && now == before {
+                return;
+            }
+            if began.elapsed() >= LONGEST_HAND_OVER {
+                debug!(queue = %queue.id, "taken over while its previous owner may still be at work");
+                return;
+            }
+            before = now;
         }
     }
 

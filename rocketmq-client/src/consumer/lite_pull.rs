@@ -23,7 +23,7 @@ const LOOK_FOR_QUEUES: Duration = Duration::from_secs(30);
 /// to, or the user [assigns](LitePullConsumerBuilder::assign) queues to it.
 ///
 /// What one [`poll`](Self::poll) gave counts as done when the next one is made, so that a message comes at least once if it
-/// is worked on in between. Offsets are committed every five seconds, when a queue moves to another member, and at the
+/// is worked on in between. Offsets are committed every second, when a queue moves to another member, and at the
 /// [`shutdown`](Self::shutdown); or only by [`commit`](Self::commit), when the user wants that. Dropping it commits nothing.
 ///
 /// ```no_run

@@ -46,8 +46,11 @@ use crate::route_table::BrokerChoice;
 use crate::trace::Tracer;
 use crate::{Client, Error};
 
-/// How often progress is committed. Java: `persistConsumerOffsetInterval`.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// How often progress is committed to brokers, where there is any: so much comes again after a crash, and the next owner of a
+/// queue sees by it that the previous one is still at work. Java's does that with its pulls, and otherwise every 5 s.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a file of offsets is written. Java: `persistConsumerOffsetInterval`.
+const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A consumer's part in its group. Dropping it stops its tasks at once.
 pub(super) struct Member {
@@ -539,7 +542,8 @@ fn heartbeat(
 }
 
 async fn commit_now_and_then(pipeline: Arc<Pipeline>, assignment: Arc<Assignment>) {
-    while pipeline.stop.run_until_cancelled(tokio::time::sleep(COMMIT_INTERVAL)).await.is_some() {
+    let interval = if pipeline.store.is_local() { SAVE_INTERVAL } else { COMMIT_INTERVAL };
+    while pipeline.stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         // Not cut short: what a broker was told must be known at the final commit.
         if let Err(error) = commit_all(&pipeline.store, assignment.queues(), Occasion::Progress).await {
             debug!(%error, "progress not committed everywhere; trying again");

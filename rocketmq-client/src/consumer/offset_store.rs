@@ -19,9 +19,9 @@ use crate::{Client, Error};
 /// Limit of one question or commit. Java: `OffsetStore`, 5 s.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What handlers get to finish when their queue is given up. The next owner waits longer than this before it asks where
-/// to begin, so that what they finish does not come again.
-const HANDLERS_MAY_FINISH: Duration = Duration::from_millis(200);
+/// What handlers get to finish when their queue is given up. The next owner waits longer than this after the last commit that it
+/// sees, so that what they finish does not come again.
+const HANDLERS_MAY_FINISH: Duration = Duration::from_millis(400);
 
 /// The offsets of a group.
 pub(super) enum OffsetStore {
@@ -119,6 +119,16 @@ pub(super) async fn commit_all(
         let store = Arc::clone(store);
         brokers.spawn(async move {
             let mut failure = None;
+            if occasion == Occasion::Revoke {
+                // Those that have handlers at work show the next owners that they are still there.
+                for queue in queues.iter().filter(|queue| queue.is_handled()) {
+                    if let Err(error) = queue.commit(&store).await {
+                        warn!(broker, queue = %queue.id, %error, "offset not committed");
+                        failure = Some(error);
+                        break;
+                    }
+                }
+            }
             for queue in queues {
                 let told = match (occasion, &failure) {
                     (Occasion::Progress, None) => queue.commit(&store).await,

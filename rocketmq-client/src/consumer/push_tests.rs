@@ -275,6 +275,77 @@ async fn a_queue_that_is_given_up_lets_its_handlers_finish_first() {
 }
 
 #[tokio::test]
+async fn a_queue_that_is_given_up_shows_at_once_how_far_it_is_and_again_when_its_handler_ends() {
+    let cluster = cluster(1).await;
+    for body in ["a", "b"] {
+        cluster.put(TOPIC, 0, body);
+    }
+    let gate = Gate::default();
+    let consumer = gate.consumer(&cluster).concurrency(1).start().await.unwrap();
+    gate.begun().await;
+    gate.open.add_permits(1);
+    gate.begun().await;
+    cluster.see().members.insert(" sorts before every address".to_owned());
+    cluster.notify(GROUP).await;
+    cluster.until("a commit while b is handled", |seen| seen.offset(TOPIC, 0) == Some(1)).await;
+    gate.open();
+    cluster.until("the commit behind b", |seen| seen.offset(TOPIC, 0) == Some(2)).await;
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+/// Another member of the group moves its offset to 1, 2 and so on whenever the consumer has asked for it, up to `last`.
+async fn commit_whenever_asked(cluster: &FakeCluster, last: i64) {
+    let asked = |seen: &super::fake_cluster::Seen| seen.count(RequestCode::QUERY_CONSUMER_OFFSET);
+    let mut before = 0;
+    for offset in 1..=last {
+        cluster.until("a question for the offset", |seen| asked(seen) > before).await;
+        {
+            let mut seen = cluster.see();
+            before = asked(&seen);
+            seen.offsets.insert((TOPIC.to_owned(), 0), offset);
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_millis(500)).await;
+        tokio::time::resume();
+    }
+}
+
+/// One that shares its group with another member and gets queue 0.
+async fn newcomer(cluster: &FakeCluster) -> (PushConsumer, Handled) {
+    (0..20).for_each(|body| cluster.put(TOPIC, 0, &body.to_string()));
+    {
+        let mut seen = cluster.see();
+        seen.members.insert("~ sorts behind every address".to_owned());
+        seen.offsets.insert((TOPIC.to_owned(), 0), 0);
+    }
+    let (builder, handled) = consumer(cluster, |_| Ok(Ack::All));
+    (builder.concurrency(1).start().await.unwrap(), handled)
+}
+
+#[tokio::test]
+async fn a_queue_is_left_alone_while_its_previous_owner_still_commits() {
+    let cluster = cluster(1).await;
+    let (consumer, mut handled) = newcomer(&cluster).await;
+    commit_whenever_asked(&cluster, 4).await;
+    assert_eq!(next_body(&mut handled).await, "4");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_previous_owner_that_never_ends_is_waited_for_5_seconds() {
+    let cluster = cluster(1).await;
+    let began = tokio::time::Instant::now();
+    let (consumer, mut handled) = newcomer(&cluster).await;
+    let first = tokio::select! {
+        () = commit_whenever_asked(&cluster, i64::MAX) => unreachable!(),
+        first = next(&mut handled) => first,
+    };
+    assert!(began.elapsed() >= Duration::from_secs(5));
+    assert!(first.queue_offset() > QueueOffset::new(4), "{first:?}");
+    consumer.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_offset_that_the_broker_does_not_have_is_replaced_and_late_handlers_cannot_undo_it() {
     let cluster = cluster(1).await;
     cluster.put(TOPIC, 0, "lost");
