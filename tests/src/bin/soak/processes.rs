@@ -16,6 +16,9 @@ use crate::journal::{Entry, Journal};
 /// How long a server may take until it listens, and a member until it has left.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Keeps Java's members from setting up the broker's many logs, which they would find first and spend seconds on.
+const JAVA_LOGGING: &str = "java-logging.xml";
+
 /// Starts processes. They are killed when their handles are dropped.
 pub(crate) struct Processes {
     /// Logs, the store and the journal.
@@ -36,6 +39,7 @@ pub(crate) struct Member {
 
 impl Processes {
     pub(crate) fn new(folder: &Path) -> Result<Self, Failure> {
+        std::fs::write(folder.join(JAVA_LOGGING), "<configuration><root level=\"OFF\"/></configuration>\n")?;
         Ok(Self {
             folder: folder.to_owned(),
             journal: Journal::create(folder)?,
@@ -108,7 +112,9 @@ impl Processes {
         let mut command = Command::new("java");
         // Short lives: what the second compiler would gain is less than what it costs.
         command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &classes]);
-        command.arg(format!("-Duser.home={}", self.folder.display())).arg("SoakMember");
+        command.arg(format!("-Duser.home={}", self.folder.display()));
+        command.arg(format!("-Drmq.logback.configurationFile={}", self.folder.join(JAVA_LOGGING).display()));
+        command.arg("SoakMember");
         command
     }
 

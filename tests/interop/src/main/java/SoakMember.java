@@ -2,6 +2,7 @@ import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
+import java.util.concurrent.Callable;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
@@ -29,18 +30,22 @@ public final class SoakMember {
         }
         System.setOut(System.err);
         String member = args[1];
-        DefaultMQPushConsumer concurrent = consumer(args[0], "concurrent");
-        concurrent.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-            handle("concurrent", member, messages);
-            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+        DefaultMQPushConsumer concurrent = started(() -> {
+            DefaultMQPushConsumer consumer = consumer(args[0], "concurrent");
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                handle("concurrent", member, messages);
+                return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
+            return consumer;
         });
-        DefaultMQPushConsumer ordered = consumer(args[0], "ordered");
-        ordered.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
-            handle("ordered", member, messages);
-            return ConsumeOrderlyStatus.SUCCESS;
+        DefaultMQPushConsumer ordered = started(() -> {
+            DefaultMQPushConsumer consumer = consumer(args[0], "ordered");
+            consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+                handle("ordered", member, messages);
+                return ConsumeOrderlyStatus.SUCCESS;
+            });
+            return consumer;
         });
-        concurrent.start();
-        ordered.start();
         write("started " + member);
         while (System.in.read() >= 0) {
             // whoever started us says nothing; the end is the sign
@@ -48,6 +53,21 @@ public final class SoakMember {
         concurrent.shutdown();
         ordered.shutdown();
         System.exit(0);
+    }
+
+    /** Starts one that {@code made} makes, and another one when that fails: a name server may be slow or away. */
+    private static DefaultMQPushConsumer started(Callable<DefaultMQPushConsumer> made) throws Exception {
+        while (true) {
+            DefaultMQPushConsumer consumer = made.call();
+            try {
+                consumer.start();
+                return consumer;
+            } catch (Exception e) {
+                System.err.println("trying to start again: " + e);
+                consumer.shutdown();
+                Thread.sleep(500);
+            }
+        }
     }
 
     private static DefaultMQPushConsumer consumer(String nameServer, String name) throws Exception {
