@@ -87,9 +87,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Keeps topics and groups of producers, and the topics of queries, apart from those of other namespaces by a prefix
-    /// that only brokers see, as Java's `namespace`. Consumers do not add it yet: they subscribe to `NAME%topic` in the group
-    /// `NAME%group`. Default none.
+    /// Keeps topics and groups apart from those of other namespaces by a prefix (`NAME%`) that only brokers see, as Java's
+    /// `namespace`. Names that have it already keep it, those of the system get none. Default none.
     pub fn namespace(mut self, name: &str) -> Self {
         self.options.namespace = Namespace::new(name);
         self
@@ -161,6 +160,14 @@ impl ClientChoice {
                 builder.options.streaming = true;
                 Self::Own(builder)
             }
+        }
+    }
+
+    /// What its topics and groups are kept apart by.
+    pub(crate) fn namespace(&self) -> Namespace {
+        match self {
+            Self::Shared(client) => client.core().namespace.clone(),
+            Self::Own(builder) => builder.options.namespace.clone(),
         }
     }
 

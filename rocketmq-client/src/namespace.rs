@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use rocketmq_protocol::ByteString;
+use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::name::{
     AUTO_CREATE_TOPIC, BENCHMARK_TOPIC, CHECKPOINT_TOPIC, DLQ_PREFIX, NOT_SENDABLE, RETRY_PREFIX,
     SYSTEM_PREFIX, TRACE_TOPIC,
@@ -35,6 +36,23 @@ impl Namespace {
             return name.clone();
         }
         format!("{before}{namespace}%{bare}").into()
+    }
+
+    /// As [`wrap`](Self::wrap), a queue.
+    pub(crate) fn wrap_queue<'a>(&self, queue: &'a MessageQueue) -> Cow<'a, MessageQueue> {
+        if self.0.is_none() {
+            return Cow::Borrowed(queue);
+        }
+        let topic = self.wrap(&queue.topic.as_str().into());
+        Cow::Owned(MessageQueue::new(&*topic, &queue.broker_name, queue.queue_id))
+    }
+
+    /// As [`unwrap`](Self::unwrap), a queue.
+    pub(crate) fn unwrap_queue(&self, mut queue: MessageQueue) -> MessageQueue {
+        if self.0.is_some() {
+            queue.topic = self.unwrap(&queue.topic).into_owned();
+        }
+        queue
     }
 
     /// A topic or group as the user knows it.

@@ -18,11 +18,12 @@ impl Client {
     /// # Errors
     /// [`Error::TopicNotFound`], [`Error::NoQueue`] for a topic that cannot be read, or no name server that answers.
     pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
-        let queues = self.subscribe_queues(topic, self.request_deadline()).await?;
+        let namespace = &self.core().namespace;
+        let queues = self.subscribe_queues(&namespace.wrap(&topic.into()), self.request_deadline()).await?;
         if queues.is_empty() {
             return Err(Error::NoQueue { topic: topic.to_owned(), wanted: "read" });
         }
-        Ok(queues)
+        Ok(queues.into_iter().map(|queue| namespace.unwrap_queue(queue)).collect())
     }
 
     /// The offset behind the last message.

@@ -15,6 +15,8 @@ use rocketmq_protocol::message::{
 use rocketmq_protocol::name::RETRY_PREFIX;
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset};
 
+use crate::namespace::Namespace;
+
 /// Bodies that decompress to more than this are not believed: no broker takes messages anywhere near.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
@@ -45,6 +47,17 @@ impl ReceivedMessage {
         };
         let inner = Inner { stored, broker_name: broker_name.clone(), topic, body: OnceLock::new() };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, with topics as they are known within `namespace`.
+    pub(crate) fn within(mut self, namespace: &Namespace) -> Self {
+        if namespace.name().is_some() {
+            let inner = Arc::make_mut(&mut self.inner);
+            for topic in [&mut inner.stored.topic, &mut inner.topic] {
+                *topic = ByteString::from(&*namespace.unwrap(topic));
+            }
+        }
+        self
     }
 
     /// The same, known to come from this broker.

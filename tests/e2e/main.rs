@@ -6,6 +6,7 @@ mod collector;
 mod filter_sql;
 mod first_message;
 mod lifecycle;
+mod namespaces;
 mod ordered;
 mod producing;
 #[cfg(unix)]

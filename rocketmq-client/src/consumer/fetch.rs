@@ -231,9 +231,11 @@ impl Fetch {
         let mut next = queue.next();
         let mut failure = None;
         let mut wanted = Vec::new();
+        let namespace = &pipeline.client.core().namespace;
         for message in ReceivedMessages::new(reply.messages.into_bytes(), &source.broker) {
             match message {
                 Ok(message) => {
+                    let message = message.within(namespace);
                     next = message.queue_offset().plus(1);
                     if selects(&queue.subscription, message.tag()) && self.passes(&message) {
                         wanted.push((message.queue_offset(), message.stored().body.len(), message));

@@ -66,7 +66,7 @@ impl Hooks {
         self,
         listener: Listener,
         client: &Client,
-        group: &ByteString,
+        group: &str,
     ) -> Result<(Listener, Option<Tracer>), Error> {
         let Self { mut interceptors, trace } = self;
         let tracer = match trace {
@@ -79,7 +79,7 @@ impl Hooks {
         if interceptors.is_empty() {
             return Ok((listener, None));
         }
-        let interceptors = Interceptors { interceptors, group: group.clone(), client: client.clone() };
+        let interceptors = Interceptors { interceptors, group: group.into(), client: client.clone() };
         let around = match listener {
             Listener::Concurrent(listener) => {
                 Listener::Concurrent(Arc::new(Intercepted { listener, interceptors }))

@@ -49,7 +49,8 @@ pub(super) async fn lag(
         asking.spawn(async move {
             let Some(next) = queue.committable() else { return Ok(None) };
             let end = client.max_offset(&queue.id, client.request_deadline()).await?;
-            Ok(Some(QueueLag { queue: queue.id.clone(), next, end }))
+            let queue = client.core().namespace.unwrap_queue(queue.id.clone());
+            Ok(Some(QueueLag { queue, next, end }))
         });
     }
     while let Some(lag) = asking.join_next().await {

@@ -12,6 +12,7 @@ use super::dispatch;
 use super::handler::Batch;
 use super::member::{Member, Setup, invalid, member_methods, setup_methods};
 use super::offset_store::{Occasion, OffsetStore, commit_all};
+use crate::namespace::Namespace;
 use crate::{Error, Filter, ReceivedMessage};
 
 /// How often routes are looked at for new queues. Java: `topicMetadataCheckIntervalMillis`.
@@ -131,9 +132,10 @@ impl LitePullConsumer {
     /// # Errors
     /// The broker cannot be reached or refuses.
     pub async fn commit_offset(&self, queue: &MessageQueue, next: QueueOffset) -> Result<(), Error> {
-        match self.member.assignment.get(queue) {
+        let queue = self.namespace().wrap_queue(queue);
+        match self.member.assignment.get(&queue) {
             Some(assigned) => assigned.commit_at(&self.store, next).await,
-            None => self.store.commit(queue, next).await,
+            None => self.store.commit(&queue, next).await,
         }
     }
 
@@ -142,7 +144,7 @@ impl LitePullConsumer {
     /// # Errors
     /// The broker cannot be asked.
     pub async fn committed(&self, queue: &MessageQueue) -> Result<Option<QueueOffset>, Error> {
-        self.store.stored(queue).await
+        self.store.stored(&self.namespace().wrap_queue(queue)).await
     }
 
     /// Goes on elsewhere in a queue. Polls give nothing any more that was read before; the group's offset is set, too, unless
@@ -156,6 +158,7 @@ impl LitePullConsumer {
     /// A dropped call may take effect.
     pub async fn seek(&mut self, queue: &MessageQueue, to: SeekTo) -> Result<(), Error> {
         let pipeline = &self.member.pipeline;
+        let queue = &*pipeline.client.core().namespace.wrap_queue(queue);
         self.find(queue).await?;
         let client = &pipeline.client;
         let offset = match to {
@@ -184,12 +187,16 @@ impl LitePullConsumer {
 
     /// Reads no more of these queues until they are [resumed](Self::resume). What was read before is still polled.
     pub fn pause(&self, queues: impl IntoIterator<Item = MessageQueue>) {
+        let namespace = self.namespace();
+        let queues = queues.into_iter().map(|queue| namespace.wrap_queue(&queue).into_owned());
         self.member.pipeline.steering.pause(queues);
     }
 
     /// Reads these queues again.
     pub fn resume<'a>(&self, queues: impl IntoIterator<Item = &'a MessageQueue>) {
-        self.member.pipeline.steering.resume(queues);
+        let queues: Vec<_> =
+            queues.into_iter().map(|queue| self.namespace().wrap_queue(queue).into_owned()).collect();
+        self.member.pipeline.steering.resume(&queues);
     }
 
     /// Reads these queues and no others from now on. They begin where the group stands.
@@ -197,7 +204,9 @@ impl LitePullConsumer {
     /// # Errors
     /// [`Error::InvalidArgument`] when it subscribes to topics: then its group divides the queues.
     pub fn assign(&self, queues: impl IntoIterator<Item = MessageQueue>) -> Result<(), Error> {
-        if self.member.pipeline.steering.assign(queues.into_iter().collect()) {
+        let namespace = self.namespace();
+        let queues = queues.into_iter().map(|queue| namespace.wrap_queue(&queue).into_owned());
+        if self.member.pipeline.steering.assign(queues.collect()) {
             return Ok(());
         }
         Err(invalid("assign", "it subscribes to topics, so that its group divides the queues"))
@@ -224,7 +233,7 @@ impl LitePullConsumer {
                 }
             }
             tokio::time::sleep(LOOK_FOR_QUEUES).await;
-            client.refresh_route(topic, client.request_deadline()).await;
+            client.refresh_route(&self.namespace().wrap(&topic.into()), client.request_deadline()).await;
         }
     }
 
@@ -233,7 +242,7 @@ impl LitePullConsumer {
     /// # Errors
     /// The master cannot be reached or refuses.
     pub async fn offset_at(&self, queue: &MessageQueue, time: SystemTime) -> Result<QueueOffset, Error> {
-        self.member.pipeline.client.offset_at_time(queue, time).await
+        self.member.pipeline.client.offset_at_time(&self.namespace().wrap_queue(queue), time).await
     }
 
     /// Stops gracefully: what the last poll gave counts as done; commits, waiting for the brokers, unless
@@ -260,6 +269,10 @@ impl LitePullConsumer {
             }
             kill.run_until_cancelled(came).await.ok_or(Error::Closed { what: "the consumer" })?;
         }
+    }
+
+    fn namespace(&self) -> &Namespace {
+        &self.member.pipeline.client.core().namespace
     }
 
     /// What was polled is done.

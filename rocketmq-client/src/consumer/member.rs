@@ -175,7 +175,7 @@ pub(super) use setup_methods;
 /// The methods of all consumers that have a [`Member`], on a type that calls it `member`.
 macro_rules! member_methods {
     () => {
-        /// The group.
+        /// The group, in the namespace of the client if that has one.
         pub fn group(&self) -> &str {
             &self.member.pipeline.group
         }
@@ -183,7 +183,8 @@ macro_rules! member_methods {
         /// The queues that belong to this consumer now, sorted. With more members in the group than queues some have none:
         /// they wait to take over from others.
         pub fn assigned_queues(&self) -> Vec<$crate::MessageQueue> {
-            self.member.assignment.queues().iter().map(|queue| queue.id.clone()).collect()
+            let namespace = &self.member.pipeline.client.core().namespace;
+            self.member.queues().iter().map(|queue| namespace.unwrap_queue(queue.id.clone())).collect()
         }
 
         /// How far the consumer is behind in each of its queues. Those that it has not begun to read yet are left out.
@@ -196,7 +197,9 @@ macro_rules! member_methods {
 
         /// How fast the consumer pulls and handles messages, by topic, over the last minute; failures over the last hour.
         pub fn stats(&self) -> std::collections::BTreeMap<String, $crate::ConsumeStatus> {
-            self.member.pipeline.consumption.statuses()
+            let namespace = &self.member.pipeline.client.core().namespace;
+            let statuses = self.member.pipeline.consumption.statuses().into_iter();
+            statuses.map(|(topic, status)| (namespace.unwrap(&topic).into_owned(), status)).collect()
         }
 
         /// Goes over everything again, or skips everything, so that it goes on with the first message stored at `time`, to
@@ -244,7 +247,25 @@ impl Setup {
 
     /// Joins the group and begins to read within the current tokio runtime.
     pub(super) fn start(self) -> BoxFuture<'static, Result<Member, Error>> {
-        Box::pin(self.join()) // compiled here, once: an `async fn` is compiled wherever it is awaited
+        Box::pin(self.within_namespace().join()) // compiled here, once: an `async fn` is compiled wherever it is awaited
+    }
+
+    /// The same, with names as brokers know them.
+    fn within_namespace(mut self) -> Self {
+        let namespace = self.client.namespace();
+        if namespace.name().is_none() {
+            return self;
+        }
+        let wrap = |name: String| namespace.wrap(&name.into()).to_string();
+        self.group = wrap(self.group);
+        for filters in [&mut self.subscriptions, &mut self.filters] {
+            *filters =
+                std::mem::take(filters).into_iter().map(|(topic, filter)| (wrap(topic), filter)).collect();
+        }
+        if let Some(assigned) = &mut self.assigned {
+            *assigned = assigned.iter().map(|queue| namespace.wrap_queue(queue).into_owned()).collect();
+        }
+        self
     }
 
     async fn join(self) -> Result<Member, Error> {
@@ -274,7 +295,8 @@ impl Setup {
         let max_reconsume_times = self.max_reconsume_times.map(i32::from);
         let (mut concurrent, mut ordered, mut tracer) = (None, None, None);
         if let Some(listener) = self.listener.clone() {
-            let (listener, closing) = self.hooks.around(listener, &client, &group).await?;
+            let (listener, closing) =
+                self.hooks.around(listener, &client, &client.core().namespace.unwrap(&group)).await?;
             tracer = closing;
             match listener {
                 Listener::Concurrent(listener) => concurrent = Some(listener),

@@ -23,6 +23,7 @@ use crate::client_builder::ClientChoice;
 use crate::deadline::Deadline;
 use crate::members::{ConsumerRegistration, ConsumerService};
 use crate::membership::Membership;
+use crate::namespace::Namespace;
 use crate::received_message::{ReceivedMessage, ReceivedMessages};
 use crate::route_table::BrokerChoice;
 use crate::{Client, Error};
@@ -209,13 +210,14 @@ impl PullConsumerBuilder {
     ///
     /// [`ClientBuilder::start`]: crate::ClientBuilder::start
     pub async fn start(self) -> Result<PullConsumer, Error> {
-        validate_group(&self.group)?;
+        let group = self.client.namespace().wrap(&self.group.into());
+        validate_group(&group)?;
         let (client, owns_client) = self.client.streaming().start().await?;
         let subscriptions = Arc::new(Subscriptions::default());
         let membership = client.register_consumer(ConsumerRegistration {
-            group: self.group.clone(),
+            group: group.to_string(),
             heartbeat: {
-                let (group, subscriptions) = (self.group.clone(), Arc::clone(&subscriptions));
+                let (group, subscriptions) = (group.to_string(), Arc::clone(&subscriptions));
                 Box::new(move || ConsumerData {
                     consume_type: ConsumeType::Actively,
                     group_name: group.clone(),
@@ -227,7 +229,7 @@ impl PullConsumerBuilder {
             rebalance: Arc::new(Notify::new()), // the user divides the queues
         })?;
         let shared = Shared {
-            group: self.group.into(),
+            group,
             client,
             owns_client,
             membership,
@@ -272,6 +274,7 @@ impl PullConsumer {
     /// message cannot be read.
     pub async fn pull(&self, queue: &MessageQueue, pull: PullRequest) -> Result<PullOutcome, Error> {
         let Shared { group, client, subscriptions, pull_timeout, suggested, .. } = &*self.shared;
+        let queue = &*client.core().namespace.wrap_queue(queue);
         if pull.offset < QueueOffset::ZERO {
             let reason = format!("{} is negative", pull.offset);
             return Err(Error::InvalidArgument { name: "offset", reason });
@@ -321,7 +324,7 @@ impl PullConsumer {
             ResponseCode::PULL_OFFSET_MOVED => {
                 Ok(PullOutcome::OutOfRange { next, min: reply.min_offset, max: reply.max_offset })
             }
-            _ => found(queue, pull.offset, &subscription, reply),
+            _ => found(queue, pull.offset, &subscription, reply, &client.core().namespace),
         }
     }
 
@@ -331,7 +334,7 @@ impl PullConsumer {
     /// The master cannot be reached or refuses.
     pub async fn min_offset(&self, queue: &MessageQueue) -> Result<QueueOffset, Error> {
         let client = &self.shared.client;
-        client.min_offset(queue, client.request_deadline()).await
+        client.min_offset(&client.core().namespace.wrap_queue(queue), client.request_deadline()).await
     }
 
     /// The offset behind the last message of a queue.
@@ -340,7 +343,7 @@ impl PullConsumer {
     /// The master cannot be reached or refuses.
     pub async fn max_offset(&self, queue: &MessageQueue) -> Result<QueueOffset, Error> {
         let client = &self.shared.client;
-        client.max_offset(queue, client.request_deadline()).await
+        client.max_offset(&client.core().namespace.wrap_queue(queue), client.request_deadline()).await
     }
 
     /// The offset of the first message stored at `time` or later.
@@ -348,7 +351,8 @@ impl PullConsumer {
     /// # Errors
     /// The master cannot be reached or refuses.
     pub async fn offset_at(&self, queue: &MessageQueue, time: SystemTime) -> Result<QueueOffset, Error> {
-        self.shared.client.offset_at_time(queue, time).await
+        let client = &self.shared.client;
+        client.offset_at_time(&client.core().namespace.wrap_queue(queue), time).await
     }
 
     /// When the oldest message of a queue was stored; `None` when it has none.
@@ -357,6 +361,7 @@ impl PullConsumer {
     /// The master cannot be reached or refuses.
     pub async fn earliest_store_time(&self, queue: &MessageQueue) -> Result<Option<SystemTime>, Error> {
         let client = &self.shared.client;
+        let queue = client.core().namespace.wrap_queue(queue);
         let request = GetEarliestStoreTime { topic: queue.topic.as_str().into(), queue_id: queue.queue_id };
         let deadline = client.request_deadline();
         let master = BrokerChoice::Master;
@@ -372,13 +377,15 @@ impl PullConsumer {
     /// The master that holds it cannot be reached or refuses. The message must not be passed then.
     pub async fn send_back(&self, message: &ReceivedMessage, delay_level: i32) -> Result<(), Error> {
         let Shared { group, client, .. } = &*self.shared;
+        let namespace = &client.core().namespace;
         let queue = message.queue();
+        let queue = namespace.wrap_queue(&queue);
         let request = SendMessageBack {
             position: message.position(),
             group: group.clone(),
             delay_level,
             origin_message_id: Some((&*message.message_id()).into()),
-            origin_topic: Some(message.topic().into()),
+            origin_topic: Some(namespace.wrap(&message.topic().into())),
             unit_mode: false,
             max_reconsume_times: None,
             broker_name: Some(queue.broker_name.as_str().into()),
@@ -394,7 +401,9 @@ impl PullConsumer {
     /// The broker cannot be asked.
     pub async fn committed(&self, queue: &MessageQueue) -> Result<Option<QueueOffset>, Error> {
         let Shared { group, client, .. } = &*self.shared;
-        client.stored_offset(group, queue, client.request_deadline()).await
+        client
+            .stored_offset(group, &client.core().namespace.wrap_queue(queue), client.request_deadline())
+            .await
     }
 
     /// Stores where the group stands, forwards or backwards, and waits until the broker has it.
@@ -406,8 +415,9 @@ impl PullConsumer {
     /// The broker cannot be reached or refuses.
     pub async fn commit(&self, queue: &MessageQueue, next: QueueOffset) -> Result<(), Error> {
         let Shared { group, client, .. } = &*self.shared;
-        client.store_offset(group, queue, next, client.request_deadline()).await?;
-        self.shared.committed.insert(queue.clone(), next);
+        let queue = client.core().namespace.wrap_queue(queue).into_owned();
+        client.store_offset(group, &queue, next, client.request_deadline()).await?;
+        self.shared.committed.insert(queue, next);
         Ok(())
     }
 
@@ -453,6 +463,7 @@ fn found(
     begin: QueueOffset,
     subscription: &SubscriptionData,
     reply: PullReply,
+    namespace: &Namespace,
 ) -> Result<PullOutcome, Error> {
     let broker_name = ByteString::from(queue.broker_name.as_str());
     let mut messages = Vec::new();
@@ -462,7 +473,7 @@ fn found(
             Ok(message) => {
                 next = next.max(message.queue_offset().plus(1));
                 if selects(subscription, message.tag()) {
-                    messages.push(message);
+                    messages.push(message.within(namespace));
                 }
             }
             Err(source) if next == begin => {

@@ -82,9 +82,10 @@ impl PushConsumer {
 
     /// The queues whose next message keeps failing, when messages are handled in order.
     pub fn stuck_queues(&self) -> Vec<StuckQueue> {
+        let namespace = &self.member.pipeline.client.core().namespace;
         let stuck = |queue: &Arc<AssignedQueue>| {
             let (offset, failures) = queue.stuck_at()?;
-            Some(StuckQueue { queue: queue.id.clone(), offset, failures })
+            Some(StuckQueue { queue: namespace.unwrap_queue(queue.id.clone()), offset, failures })
         };
         self.member.queues().iter().filter_map(stuck).collect()
     }

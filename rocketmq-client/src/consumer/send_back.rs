@@ -40,7 +40,7 @@ impl Pipeline {
             group: self.group.clone(),
             delay_level,
             origin_message_id: Some((&*message.message_id()).into()),
-            origin_topic: Some(message.topic().into()),
+            origin_topic: Some(self.client.core().namespace.wrap(&message.topic().into())),
             unit_mode: false,
             max_reconsume_times: self.settings.max_reconsume_times,
             broker_name: Some(queue.broker_name.as_str().into()),
@@ -75,7 +75,7 @@ impl Pipeline {
             .to_builder()
             .remove(property::TRAN_MSG)
             .set(property::ORIGIN_MESSAGE_ID, &origin.unwrap_or_else(|| message.message_id().into_owned()))
-            .set(property::RETRY_TOPIC, message.topic())
+            .set(property::RETRY_TOPIC, &self.client.core().namespace.wrap(&message.topic().into()))
             .set(property::DELAY, &level.to_string())
             .build()?;
         let sys_flag = match stored.sys_flag.compression() {

@@ -73,6 +73,7 @@ impl ConsumerService for MemberService {
                 format!("the consumer of group {group} has no handler that could be given a message");
             return call.refuse(ResponseCode::SYSTEM_ERROR, remark);
         };
+        let message = message.within(&self.pipeline.client.core().namespace);
         info!(?message, "message handed over by an administrator");
         let lost = self.kill.child_token();
         let handling = async move {
