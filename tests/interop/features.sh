@@ -57,7 +57,7 @@ end() { # all programs; each must say that it ended well
 # Prints the numbers; fails with what is wrong. The topic is there before both sides start.
 feature() { # feature NAME SERVERS PRODUCER CONSUMER FEATURE COUNT
   local name=$1 ns=${namesrv[$2]} producer=$3 consumer=$4 what=$5 count=$6 out=$work/$1 status=0
-  local brief=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC)
+  local brief=("${short[@]}")
   (program "$(other java)" Feature "$what" create "$ns" "$name" "p-$name" "$count") >"$out.create" 2>"$out.create.err" \
     || { echo "cannot create the topic"; return 1; }
   "feature_$(case $what in lite | trace | admin | broadcast | retry) echo "$what" ;; *) echo simple ;; esac)" || status=1
@@ -103,15 +103,24 @@ on_time() {
   awk '$1 == "got" { if ($6 < 0) { print $2 " is early by " -$6 " ms"; exit 1 } late[n++] = $6; if ($6 > max) max = $6 }
     END { if (max > 5000) { print max " ms late"; exit 1 } print "at most " max + 0 " ms late," }' "$1"
 }
+# Members of the other language, with the same ids, go on where a file of the machine says.
 feature_broadcast() {
-  local member
   both
-  within "$feature_limit_s" has $((2 * count)) got "$out.consume" || true
+  each_member "$out.consume" || return 1
+  end "$out".{produce,consume} || return 1
+  begin "$(other "$consumer")" "$out.heirs" broadcast consume "$name" "c-$name"
+  within "$feature_limit_s" grep -qsx started "$out.heirs" || { echo "no heirs"; return 1; }
+  begin "$producer" "$out.again" plain produce "$name" "p-$name"
+  each_member "$out.heirs" || return 1
+  echo "2 x $count, 2 x $count"
+}
+each_member() { # each_member FILE: both of them saw all, once
+  local member
+  within "$feature_limit_s" has $((2 * count)) got "$1" || true
   for member in 1 2; do
-    grep " member $member$" "$out.consume" >"$out.$member" || true
+    grep " member $member$" "$1" >"$out.$member" || true
     come "member $member" 1 got "$out.$member" || return 1
   done
-  echo "2 x $count"
 }
 # Message i fails i mod 3 times, those that end in 9 always: after 3 repetitions they are dead letters, which the other
 # language reads.

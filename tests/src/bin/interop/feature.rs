@@ -163,7 +163,7 @@ impl Feature {
         for member in 1..=if self.name == "broadcast" { 2 } else { 1 } {
             let client = Client::builder().name_servers([&self.namesrv]);
             let client = match self.name.as_str() {
-                "broadcast" => client.client_id(format!("member{member}-{}", self.group)),
+                "broadcast" => client.client_id(format!("127.0.0.1@member{member}")), // Java's, for the same file
                 _ => client,
             };
             let client = client.start().await?;
@@ -196,7 +196,7 @@ impl Feature {
         builder = match self.name.as_str() {
             "retry" => builder.max_reconsume_times(3),
             "ordered" => builder.suspend_time(Duration::from_millis(100)),
-            "broadcast" => builder.broadcasting().offsets_folder(std::env::temp_dir().join(client.id())),
+            "broadcast" => builder.broadcasting(),
             "trace" => builder.trace(Trace::default()),
             _ => builder,
         };

@@ -196,6 +196,7 @@ public final class Feature {
             switch (name) {
                 case "broadcast" -> {
                     consumer.setMessageModel(MessageModel.BROADCASTING);
+                    consumer.setClientIP("127.0.0.1"); // the file of the offsets is ip@instance's
                     consumer.setInstanceName("member" + member);
                 }
                 case "retry" -> consumer.setMaxReconsumeTimes(3);
