@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::sequence::message;
 
 const BATCH: u32 = 32;
-const ROUTE_WAIT: Duration = Duration::from_secs(10);
+const ROUTE_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy)]
 enum Mode {

@@ -25,6 +25,10 @@ public final class Consume {
     }
 
     public static void main(String[] args) throws Exception {
+        Thread.currentThread().setUncaughtExceptionHandler((main, failure) -> { // the client's threads would go on
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        });
         if (args.length < 5 || args.length > 6) {
             System.err.println("usage: Consume NAMESRV TOPIC GROUP COUNT TIMEOUT_S [IDLE_AFTER_MS]");
             System.exit(2);
@@ -32,6 +36,7 @@ public final class Consume {
         Consume consume = new Consume(Integer.parseInt(args[3]));
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(args[2]);
         consumer.setNamesrvAddr(args[0]);
+        consumer.setMqClientApiTimeout(15_000);
         // The first heartbeat, without which there is nothing to pull, is left out if the timer's is under way.
         consumer.setHeartbeatBrokerInterval(1_000);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);

@@ -52,6 +52,10 @@ public final class Feature {
     }
 
     public static void main(String[] args) throws Exception {
+        Thread.currentThread().setUncaughtExceptionHandler((main, failure) -> { // the client's threads would go on
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        });
         if (args.length != 6) {
             System.err.println("usage: Feature NAME create|produce|consume NAMESRV TOPIC GROUP COUNT");
             System.exit(2);

@@ -11,7 +11,7 @@ import org.apache.rocketmq.common.message.Message;
 /** Sends messages 0..COUNT of {@link Sequence}, each once. Arguments, output and exit codes: README.md. */
 public final class Produce {
     private static final int BATCH = 32;
-    private static final long ROUTE_WAIT_MS = 10_000;
+    private static final long ROUTE_WAIT_MS = 30_000;
 
     private final DefaultMQProducer producer;
     private final String topic;
@@ -30,6 +30,10 @@ public final class Produce {
     }
 
     public static void main(String[] args) throws Exception {
+        Thread.currentThread().setUncaughtExceptionHandler((main, failure) -> { // the client's threads would go on
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        });
         if (args.length < 5 || args.length > 6) {
             System.err.println("usage: Produce NAMESRV TOPIC GROUP COUNT THREADS [sync|batch|oneway]");
             System.exit(2);
@@ -38,6 +42,7 @@ public final class Produce {
         producer.setNamesrvAddr(args[0]);
         // A send that times out may have been stored, and its retry is a duplicate: on a busy machine, rather wait.
         producer.setSendMsgTimeout(15_000);
+        producer.setMqClientApiTimeout(15_000);
         producer.start();
         int failed = new Produce(producer, args[1], Integer.parseInt(args[3]), args.length == 6 ? args[5] : "sync")
                 .run(Integer.parseInt(args[4]));
