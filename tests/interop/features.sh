@@ -9,7 +9,7 @@ declare -A comes=(
   [timer]='$1 % 4 != 0'
   [transaction]='$1 % 3 == 0 || $1 % 3 == 2 && $1 % 2 == 0'
 )
-features="plain tags sql ordered broadcast retry delay timer transaction request lite trace admin"
+features="plain tags sql ordered broadcast retry delay timer transaction request lite trace namespace admin"
 is_feature() { grep -qw -- "$1" <<<"$features"; }
 
 within() { # within SECONDS CHECK…: waits until the check holds

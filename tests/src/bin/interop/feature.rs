@@ -3,15 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rocketmq_client::{
-    Ack, Client, ConsumeFrom, Delay, Filter, LitePullConsumer, OrderlyAck, Perm, Producer, PushConsumer,
-    ReceivedMessage, SeekTo, SelectByHash, SendOptions, SendReceipt, SendStatus, TopicConfig, Trace,
-    TransactionOutcome, TransactionProducer,
+    Ack, Client, ClientBuilder, ConsumeFrom, Delay, Filter, LitePullConsumer, OrderlyAck, Perm, Producer,
+    PushConsumer, ReceivedMessage, SeekTo, SelectByHash, SendOptions, SendReceipt, SendStatus, TopicConfig,
+    Trace, TransactionOutcome, TransactionProducer,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome;
 use crate::sequence::{builder, message, verify};
 
+const NAMESPACE: &str = "tenant";
 const LATER: Duration = Duration::from_secs(2);
 const CREATE_LIMIT: Duration = Duration::from_secs(30);
 const REPLY_LIMIT: Duration = Duration::from_secs(20);
@@ -75,13 +76,17 @@ impl Feature {
     /// The topic, once there is a broker; and waits until the name server knows it.
     async fn create(&self) -> Outcome<()> {
         let client = Client::builder().name_servers([&self.namesrv]).start().await?;
-        let topic = TopicConfig::new(&self.topic, 4, Perm::READ_WRITE);
+        let name = match self.name.as_str() {
+            "namespace" => format!("{NAMESPACE}%{}", self.topic),
+            _ => self.topic.clone(),
+        };
+        let topic = TopicConfig::new(&name, 4, Perm::READ_WRITE);
         let created = async {
             while let Err(error) = client.create_topic(&topic).await {
                 eprintln!("{error:?}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            while !client.queues(&self.topic).await.is_ok_and(|queues| !queues.is_empty()) {
+            while !client.queues(&name).await.is_ok_and(|queues| !queues.is_empty()) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -91,9 +96,9 @@ impl Feature {
     }
 
     async fn produce(&self) -> Outcome<()> {
-        let mut builder = Producer::builder(&self.group)
-            .name_servers([&self.namesrv])
-            .send_timeout(Duration::from_secs(15));
+        let client = self.client().start().await?;
+        let mut builder =
+            Producer::builder(&self.group).client(&client).send_timeout(Duration::from_secs(15));
         if self.name == "trace" {
             builder = builder.trace(Trace::default());
         }
@@ -114,7 +119,13 @@ impl Feature {
             Sender::Plain(producer) => producer.shutdown().await,
             Sender::Transactional(producer) => producer.shutdown().await,
         }
+        client.shutdown().await;
         Ok(())
+    }
+
+    fn client(&self) -> ClientBuilder {
+        let client = Client::builder().name_servers([&self.namesrv]);
+        if self.name == "namespace" { client.namespace(NAMESPACE) } else { client }
     }
 
     async fn send(&self, producer: &Producer, i: u32) -> Outcome<()> {
@@ -161,7 +172,7 @@ impl Feature {
     async fn consume(&self) -> Outcome<()> {
         let mut members = Vec::new();
         for member in 1..=if self.name == "broadcast" { 2 } else { 1 } {
-            let client = Client::builder().name_servers([&self.namesrv]);
+            let client = self.client();
             let client = match self.name.as_str() {
                 "broadcast" => client.client_id(format!("127.0.0.1@member{member}")), // Java's, for the same file
                 _ => client,

@@ -114,6 +114,9 @@ public final class Feature {
         client.setMqClientApiTimeout(PATIENCE_MS); // of 3 s on a busy machine the JVM takes most for itself
         // The first heartbeat, without which there is nothing to pull, is left out if the timer's is under way.
         client.setHeartbeatBrokerInterval(1_000);
+        if (name.equals("namespace")) {
+            client.setNamespace("tenant");
+        }
     }
 
     private void start(DefaultMQProducer producer) throws Exception {
