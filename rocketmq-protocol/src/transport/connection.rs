@@ -397,8 +397,8 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
     }
 
-    pub(super) fn has_queued(&self) -> bool {
-        !self.lock().outbox.is_empty()
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.lock().outbox.len()
     }
 
     pub(super) fn close(&self) {

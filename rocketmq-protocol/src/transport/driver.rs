@@ -21,6 +21,8 @@ use crate::{FrameDecoder, FrameError};
 
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 256 * 1024;
+/// Answers of so many bytes go at once, so that the peer works on them while the rest of its requests is served.
+const WORTH_A_WRITE: usize = 16 * 1024;
 
 /// Owns the socket of one connection until it closes.
 pub(super) struct Driver<S> {
@@ -110,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn poll(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Ended> {
         // The runtime puts us right behind the task that queued the first frame. The tasks that are ready by now may
         // queue more, and one write is as dear as the next, whatever it carries.
-        if !self.gave_way && self.connection.shared().has_queued() {
+        if !self.gave_way && self.connection.shared().queued_bytes() > 0 {
             self.gave_way = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
@@ -130,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             let shared = self.connection.shared();
             if stopping {
-                if shared.in_flight() == 0 && self.writing.is_empty() && !shared.has_queued() {
+                if shared.in_flight() == 0 && self.writing.is_empty() && shared.queued_bytes() == 0 {
                     return Poll::Ready(Ended::Here);
                 }
                 return Poll::Pending;
@@ -202,6 +204,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.connection.shared().complete(frame);
             } else {
                 self.service.serve(Call::new(frame, self.connection.clone()));
+                if self.connection.shared().queued_bytes() >= WORTH_A_WRITE {
+                    if let Poll::Ready(Err(error)) = self.poll_write(context) {
+                        return Poll::Ready(Err(error.into()));
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))

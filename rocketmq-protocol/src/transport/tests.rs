@@ -89,6 +89,16 @@ fn view(size: i64) -> ViewMessage {
     ViewMessage { position: size.into(), topic: None }
 }
 
+fn write_request(out: &mut bytes::BytesMut, request: &impl crate::request::Request) {
+    let shape = crate::request::RequestShape {
+        opaque: crate::Opaque::ZERO,
+        oneway: false,
+        encoding: Encoding::Compact,
+        max_frame: crate::MAX_FRAME_BYTES,
+    };
+    crate::request::encode_request(out, request, &shape, 0).unwrap();
+}
+
 use crate::request::Request as _;
 
 #[tokio::test]
@@ -118,6 +128,34 @@ async fn bodies_larger_than_every_buffer_arrive_whole() {
     let (large, small) = tokio::join!(connection.call(&large, LONG), connection.call(&small, LONG));
     assert_eq!(large.unwrap().message, Bytes::from(vec![5; 9 << 20]));
     assert_eq!(small.unwrap().offset.get(), 3);
+}
+
+/// Is busy with `GetMaxOffset` until it is let go; otherwise as [`TestService`].
+struct Busy(TestService, Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Service for Busy {
+    fn serve(&self, call: Call) {
+        if call.frame().request_code() == GetMaxOffset::CODE {
+            self.1.lock().unwrap().recv_timeout(LONG).unwrap();
+        }
+        self.0.serve(call);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_answer_leaves_before_the_next_request_is_served() {
+    let (let_go, held) = std::sync::mpsc::channel();
+    let service = Arc::new(Busy(TestService::default(), Mutex::new(held)));
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::bind(addr, service, ServerOptions::new("test")).await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let mut requests = bytes::BytesMut::new();
+    write_request(&mut requests, &view(64 << 10));
+    write_request(&mut requests, &max_offset(3));
+    stream.write_all(&requests).await.unwrap();
+    stream.read_exact(&mut vec![0; 64 << 10]).await.unwrap();
+    let_go.send(()).unwrap();
+    assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -276,13 +314,7 @@ async fn a_peer_that_does_not_read_its_answers_is_not_read_from() {
     drop(slow);
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
     let mut request = bytes::BytesMut::new();
-    let shape = crate::request::RequestShape {
-        opaque: crate::Opaque::ZERO,
-        oneway: false,
-        encoding: Encoding::Compact,
-        max_frame: crate::MAX_FRAME_BYTES,
-    };
-    crate::request::encode_request(&mut request, &view(1 << 20), &shape, 0).unwrap();
+    write_request(&mut request, &view(1 << 20));
     // More than all socket buffers take, were every request served.
     let all = 200;
     for _ in 0..all {
