@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rocketmq_broker_lite::{Broker, BrokerConfig, Standalone};
-use rocketmq_client::{Ack, Message, Producer, PushConsumer};
+use rocketmq_client::{Ack, Client, Message, Producer, PushConsumer};
 use rocketmq_namesrv_lite::NameServer;
 use tokio::sync::Semaphore;
 
@@ -154,6 +154,27 @@ async fn sending_and_consuming_go_on_without_name_servers() {
     }
     collector.wait_for(50).await;
     assert_eq!(collector.bodies(), numbers(50));
+}
+
+#[tokio::test]
+async fn a_name_server_that_comes_back_learns_of_its_brokers_within_seconds() {
+    let store = tempfile::tempdir().unwrap();
+    let names = NameServer::builder().listen(([127, 0, 0, 1], 0)).start().await.unwrap();
+    let addr = names.local_addr();
+    let broker = start_broker(store.path(), &addr.to_string()).await;
+    let producer = Producer::builder("p").name_servers([addr.to_string()]).start().await.unwrap();
+    producer.send(Message::new("orders", "0")).await.unwrap();
+    names.shutdown().await;
+
+    let _names = NameServer::builder().listen(addr).start().await.unwrap();
+    let client = Client::builder().name_servers([addr.to_string()]).start().await.unwrap();
+    let mut waited = Duration::ZERO; // by the clock of the broker, which registers every 30 s in any case
+    while client.queues("orders").await.is_err() {
+        assert!(waited < Duration::from_secs(15), "the name server knows nothing");
+        waited += Duration::from_secs(1);
+        broker.clock().advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(50)).await; // nothing tells when a name server is told
+    }
 }
 
 #[test]

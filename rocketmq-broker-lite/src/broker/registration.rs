@@ -1,9 +1,9 @@
-//! [`Registration`]: tells every name server what this broker is and holds, every 30 s and at each change.
+//! [`Registration`]: tells every name server what this broker is and holds, every 30 s, at each change, and when one comes back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use rocketmq_protocol::body::{Perm, RegisterBrokerBody};
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{RegisterBroker, UnregisterBroker};
@@ -20,6 +20,10 @@ use crate::config::BrokerConfig;
 
 /// Time that leaving may take: a name server that is gone must not hold up the stop.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time to the next attempt at a name server that is gone or was not told: one that comes back knows nobody. Java waits for
+/// the next round.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How long a change waits to be told before whoever made it goes on.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,11 +119,29 @@ impl Registration {
                     () = stop.cancelled() => break,
                     _ = asked.changed() => {}
                     () = self.clock.sleep(period) => {}
+                    () = self.any_lost() => {
+                        if stop.run_until_cancelled(self.clock.sleep(AGAIN)).await.is_none() {
+                            break;
+                        }
+                    }
                 }
             }
             self.leave().await;
         }
         self.connector.shutdown().await;
+    }
+
+    /// Waits until a name server is not there, or does not know what it was told last.
+    async fn any_lost(&self) {
+        let lost = self.servers.iter().map(|server| {
+            Box::pin(async {
+                let connection = server.connection.lock().await.clone();
+                if let Some(connection) = connection.filter(|_| *server.well.borrow() == Some(true)) {
+                    connection.closed().await;
+                }
+            })
+        });
+        select_all(lost).await;
     }
 
     /// One registration with every name server, all at once.
