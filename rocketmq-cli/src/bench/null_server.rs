@@ -1,23 +1,34 @@
-//! `rmq bench null-server`: a name server and a broker in one that takes every frame apart, answers, and stores nothing.
+//! `rmq bench null-server`: a name server and a broker in one that takes every frame apart, answers, and stores nothing. Who
+//! pulls gets the same message over and over.
 
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use clap::Args;
-use rocketmq_protocol::body::{BrokerData, ClusterInfo, MASTER_ID, Perm, QueueData, TopicRouteData};
+use rocketmq_protocol::body::{
+    BrokerData, ClusterInfo, ConsumerListByGroup, MASTER_ID, Perm, QueueData, TopicRouteData,
+};
+use rocketmq_protocol::message::{MessageError, NewMessage, SysFlag, stored};
+use rocketmq_protocol::name::RETRY_PREFIX;
+use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{
-    GetClusterInfoReply, GetRouteInfoReply, HeartbeatReply, RouteBody, SendReply,
+    GetClusterInfoReply, GetConsumerListByGroupReply, GetRouteInfo, GetRouteInfoReply, Heartbeat,
+    HeartbeatReply, PullMessage, PullReply, QueryConsumerOffsetReply, RouteBody, SendReply,
 };
 use rocketmq_protocol::transport::{Call, Server, ServerOptions, Service};
-use rocketmq_protocol::{ByteString, QueueId, QueueOffset, RequestCode, ResponseCode};
+use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, RequestCode, ResponseCode};
 use tokio::net::TcpListener;
 
 use crate::{Failure, Outcome};
 
 const NAME: &str = "null";
+/// Of the message that is pulled, as `rmq bench produce` sends it by default.
+const BODY: [u8; 128] = [b'x'; 128];
+const PROPERTIES: &str = "UNIQ_KEY\u{1}7F0000010A2B18B4AAC2000000000001\u{2}";
 
 /// Options of `rmq bench null-server`.
 #[derive(Args)]
@@ -35,6 +46,8 @@ struct Null {
     queues: i32,
     message_id: ByteString,
     next_offset: AtomicI64,
+    /// The client that sent the last heartbeat: the only member of every group.
+    member: Mutex<String>,
 }
 
 pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
@@ -46,6 +59,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         queues: options.queues.into(),
         message_id: ByteString::from_static("7F00000100002A9F0000000000000000"),
         next_offset: AtomicI64::new(0),
+        member: Mutex::default(),
     };
     let server =
         Server::serve(listener, Arc::new(service), ServerOptions::new("null server")).map_err(failed)?;
@@ -64,16 +78,36 @@ impl Service for Null {
             RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_MESSAGE | RequestCode::SEND_BATCH_MESSAGE => {
                 call.reply(&self.stored());
             }
-            RequestCode::GET_ROUTEINFO_BY_TOPIC => call.reply(&GetRouteInfoReply { route: self.route() }),
+            RequestCode::PULL_MESSAGE => self.pull(&call),
+            RequestCode::GET_ROUTEINFO_BY_TOPIC => match call.read::<GetRouteInfo>() {
+                Ok(asked) if asked.topic.starts_with(RETRY_PREFIX) => {
+                    call.refuse(ResponseCode::TOPIC_NOT_EXIST, "nothing is ever tried again");
+                }
+                _ => call.reply(&GetRouteInfoReply { route: self.route() }),
+            },
             RequestCode::GET_BROKER_CLUSTER_INFO => {
                 call.reply(&GetClusterInfoReply { clusters: self.clusters() });
             }
             RequestCode::HEART_BEAT => {
+                if let Ok(heartbeat) = call.read::<Heartbeat>() {
+                    *self.member.lock().unwrap_or_else(PoisonError::into_inner) = heartbeat.data.client_id;
+                }
                 call.reply(&HeartbeatReply { supports_v2: Some(false), subscription_changed: None });
             }
-            RequestCode::UNREGISTER_CLIENT | RequestCode::UPDATE_AND_CREATE_TOPIC => call.done(),
+            RequestCode::GET_CONSUMER_LIST_BY_GROUP => {
+                let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let consumers = ConsumerListByGroup { consumer_id_list: vec![member] };
+                call.reply(&GetConsumerListByGroupReply { consumers });
+            }
+            RequestCode::QUERY_CONSUMER_OFFSET => {
+                call.reply(&QueryConsumerOffsetReply { offset: QueueOffset::ZERO });
+            }
+            RequestCode::UNREGISTER_CLIENT
+            | RequestCode::UPDATE_AND_CREATE_TOPIC
+            | RequestCode::UPDATE_CONSUMER_OFFSET
+            | RequestCode::CHECK_CLIENT_CONFIG => call.done(),
             code => {
-                let remark = format!("{code}: the null server only takes messages");
+                let remark = format!("{code}: the null server only takes and gives messages");
                 call.refuse(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark);
             }
         }
@@ -92,6 +126,56 @@ impl Null {
             region: None,
             trace_on: None,
         }
+    }
+
+    fn pull(&self, call: &Call) {
+        let answer = call.read::<PullMessage>().map_err(|error| error.to_string()).and_then(|asked| {
+            let next = asked.queue_offset.plus(asked.max_messages.into());
+            let messages = self.records(&asked).map_err(|error| error.to_string())?;
+            Ok(PullReply {
+                suggested_broker_id: MASTER_ID,
+                next_begin_offset: next,
+                min_offset: QueueOffset::ZERO,
+                max_offset: next,
+                topic_sys_flag: None,
+                group_sys_flag: None,
+                forbidden_type: None,
+                messages: Segments::One(messages.freeze()),
+            })
+        });
+        match answer {
+            Ok(reply) => call.reply(&reply),
+            Err(reason) => call.refuse(ResponseCode::SYSTEM_ERROR, reason),
+        }
+    }
+
+    /// As many messages as are asked for, from the offset on that is asked for.
+    fn records(&self, asked: &PullMessage) -> Result<BytesMut, MessageError> {
+        let message = NewMessage {
+            topic: &asked.topic,
+            queue_id: asked.queue_id,
+            flag: 0,
+            sys_flag: SysFlag::NONE,
+            born_timestamp: 1_700_000_000_000,
+            born_host: self.addr,
+            store_host: self.addr,
+            reconsume_times: 0,
+            prepared_transaction_offset: LogPosition::ZERO,
+            body: &BODY,
+            properties: &[PROPERTIES],
+        };
+        let mut records = BytesMut::new();
+        message.encode(&mut records)?;
+        let record = records.clone();
+        for number in 1..asked.max_messages {
+            let begin = records.len();
+            records.extend_from_slice(&record);
+            if let Some(copy) = records.get_mut(begin..) {
+                stored::patch(copy, asked.queue_offset.plus(number.into()), LogPosition::ZERO, 0);
+            }
+        }
+        stored::patch(&mut records, asked.queue_offset, LogPosition::ZERO, 0);
+        Ok(records)
     }
 
     fn broker(&self) -> BrokerData {
