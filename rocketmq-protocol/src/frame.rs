@@ -159,6 +159,9 @@ pub enum FrameError {
     },
 }
 
+/// Bytes that are reserved for a frame ahead of what has come, if it is that long.
+const RESERVE: usize = 1 << 20;
+
 /// Cuts a byte stream into frames.
 pub struct FrameDecoder {
     max_frame: usize,
@@ -172,7 +175,7 @@ impl FrameDecoder {
     }
 
     /// Takes the next frame off the front of `buffer`; `None` when more bytes must arrive first. Memory is bounded
-    /// by the limit: room for a frame is reserved only after its length was checked.
+    /// by the limit, and grows with what has arrived, not with what was announced.
     ///
     /// # Errors
     /// The bytes are no frame; see [`FrameError`].
@@ -192,7 +195,9 @@ impl FrameDecoder {
             check_header_word(encoding, header, frame_len)?;
         }
         if buffer.len() < 4 + frame_len {
-            buffer.reserve(4 + frame_len - buffer.len());
+            // No more than has come already, or it would cost a peer nothing to have much reserved.
+            let missing = 4 + frame_len - buffer.len();
+            buffer.reserve(missing.min(buffer.len().max(RESERVE)));
             return Ok(None);
         }
         buffer.advance(4);

@@ -141,6 +141,9 @@ impl Service for Dispatch {
 
     fn disconnected(&self, connection: &Connection) {
         self.clients.leave(connection);
+        if connection.requests_in_progress() > 0 {
+            self.pull.forget(connection);
+        }
     }
 }
 

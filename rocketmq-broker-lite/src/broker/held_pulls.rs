@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocketmq_protocol::QueueId;
+use rocketmq_protocol::transport::Connection;
 use tokio::sync::Notify;
 
 use super::pull::HeldPull;
@@ -52,6 +53,9 @@ impl HeldPulls {
         if state.closed {
             return Some(pull);
         }
+        if pull.connection().is_closed() {
+            return None; // too late for `forget`
+        }
         let number = state.next_number;
         state.next_number += 1;
         let (topic, queue_id) = (pull.topic().to_owned(), pull.queue_id());
@@ -76,6 +80,31 @@ impl HeldPulls {
             self.due.notify_one();
         }
         None
+    }
+
+    /// Drops the pulls of a connection that is gone: nobody reads their answers. Looks at every pull.
+    pub(super) fn forget(&self, connection: &Connection) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let mut gone = Vec::new();
+        state.by_topic.retain(|topic, queues| {
+            queues.retain(|queue_id, entries| {
+                let mut at = 0;
+                while let Some(entry) = entries.get(at) {
+                    if entry.pull.connection().id() != connection.id() {
+                        at += 1;
+                        continue;
+                    }
+                    let entry = entries.swap_remove(at);
+                    state.deadlines.remove(&(entry.deadline_ms, entry.number, topic.clone(), *queue_id));
+                    gone.push(entry.pull);
+                }
+                !entries.is_empty()
+            });
+            !queues.is_empty()
+        });
+        drop(guard);
+        self.held.fetch_sub(gone.len(), Ordering::SeqCst);
     }
 
     /// Holds no more pulls, and hands out all there are.

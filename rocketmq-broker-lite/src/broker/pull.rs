@@ -6,7 +6,7 @@ use rocketmq_protocol::body::{ExpressionType, Perm, SubscriptionData};
 use rocketmq_protocol::message::PropertiesRef;
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{PullFlag, PullMessage, PullReply};
-use rocketmq_protocol::transport::Call;
+use rocketmq_protocol::transport::{Call, Connection};
 use rocketmq_protocol::{ByteString, QueueId, QueueOffset, ResponseCode, TagHash};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -40,6 +40,10 @@ impl HeldPull {
 
     pub(super) fn queue_id(&self) -> QueueId {
         self.request.queue_id
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.call.connection()
     }
 
     pub(super) fn offset(&self) -> QueueOffset {
@@ -264,6 +268,11 @@ impl PullService {
         if let Some(pull) = self.held.hold(pull, deadline, arrived) {
             self.read_and_answer(pull, false, |_| ());
         }
+    }
+
+    /// Drops the held pulls of a connection that is gone.
+    pub(super) fn forget(&self, connection: &Connection) {
+        self.held.forget(connection);
     }
 
     /// Answers held pulls as they come due, until `stop`; then answers all that are left.

@@ -133,6 +133,11 @@ impl Connection {
         (ordinal >= 0).then_some(Version::new(ordinal))
     }
 
+    /// Requests of the peer that have no answer yet.
+    pub fn requests_in_progress(&self) -> usize {
+        self.shared.in_flight()
+    }
+
     /// Whether the connection is gone.
     pub fn is_closed(&self) -> bool {
         self.shared.closed.is_cancelled()
