@@ -7,6 +7,7 @@ mod consumer_filters;
 mod consumer_offsets;
 mod deferral;
 mod delay_offsets;
+mod delivered;
 mod dispatch;
 mod faults;
 mod group_admin;

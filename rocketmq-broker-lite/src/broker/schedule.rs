@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::delay_offsets::DelayOffsets;
+use super::delivered::is_delivered;
 use crate::store::{AppendError, Arrival, ConfigFileError, QueueEntry, Store, StoreError};
 
 /// Messages delivered from one level before the next one has its turn.
@@ -121,14 +122,15 @@ impl Schedule {
 
     /// Delivers until `stop`.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        if let Err(error) = self.blocking(Self::pass_delivered).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot tell what was delivered, it may come again"
+            );
+        }
         let mut well = true;
         loop {
-            let round = tokio::task::spawn_blocking({
-                let schedule = Arc::clone(&self);
-                move || schedule.round()
-            });
-            let round =
-                round.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+            let round = self.blocking(Self::round).await;
             if let Some(error) = &round.refused {
                 if well {
                     error!(error, "delayed messages cannot be delivered, trying again");
@@ -146,6 +148,44 @@ impl Schedule {
                 () = self.clock.sleep_until(next.unwrap_or(i64::MAX)), if next.is_some() => {}
             }
         }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> T {
+        let schedule = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&schedule)).await;
+        done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// Passes over what the last run delivered and could not note, as one that is killed cannot. A level delivers in order, so its first
+    /// message that was not delivered is the end. Blocks.
+    fn pass_delivered(&self) -> Result<(), StoreError> {
+        for level in &self.levels {
+            let mut next = self.offsets.get(level.number);
+            loop {
+                let entries = self.store.entries(SCHEDULE_TOPIC, level.queue_id(), next, TURN)?;
+                let delivered: Vec<_> = entries
+                    .iter()
+                    .map_while(|entry| self.was_delivered(entry).then_some(entry.offset))
+                    .collect();
+                let Some(last) = delivered.last() else { break };
+                next = last.plus(1);
+                if delivered.len() < entries.len() {
+                    break;
+                }
+            }
+            self.note(level, next);
+        }
+        Ok(())
+    }
+
+    fn was_delivered(&self, entry: &QueueEntry) -> bool {
+        let Some(record) = self.store.message_at(entry.position) else { return false };
+        let Ok(record) = StoredMessageRef::parse(&record) else { return false };
+        real_queue(&record)
+            .is_some_and(|queue| is_delivered(&self.store, &record, queue, entry.tag_hash.get()))
     }
 
     /// Delivers what is due, up to a turn of each level. Blocks.

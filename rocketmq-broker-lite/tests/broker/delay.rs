@@ -174,6 +174,33 @@ async fn messages_that_wait_while_the_process_is_killed_still_come() {
     at.cluster.shutdown().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_delivered_and_not_noted_is_not_delivered_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut at = start_with(Standalone::builder().store(folder.path())).await;
+    for number in 0..600 {
+        at.connection.call(&delayed("3", &number.to_string()), LONG).await.unwrap();
+    }
+    at.cluster.clock().advance(Duration::from_secs(10));
+    for number in 0..600 {
+        assert_eq!(at.next_in("orders").await.1.body, number.to_string());
+    }
+    for number in 600..700 {
+        at.connection.call(&delayed("3", &number.to_string()), LONG).await.unwrap();
+    }
+    at.cluster.shutdown().await.unwrap();
+    // As if it had been killed before it noted anything.
+    std::fs::remove_file(folder.path().join("config/delayOffset.json")).unwrap();
+    std::fs::remove_file(folder.path().join("config/delayOffset.json.bak")).ok();
+    let mut at = start_with(Standalone::builder().store(folder.path())).await;
+    at.cluster.clock().advance(Duration::from_secs(10));
+    for number in 600..700 {
+        assert_eq!(at.next_in("orders").await.1.body, number.to_string());
+    }
+    assert_eq!(at.count("orders", 2), 700);
+    at.cluster.shutdown().await.unwrap();
+}
+
 /// A cluster on a folder that the program made: its files have the program's sizes.
 async fn start_on(folder: &Path) -> Fixture {
     let config = rocketmq_broker_lite::BrokerConfig::default();

@@ -230,6 +230,33 @@ async fn messages_that_wait_while_the_process_is_killed_still_come() {
 }
 
 #[tokio::test]
+async fn what_was_delivered_and_not_noted_is_not_delivered_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut at = start_with(Standalone::builder().store(folder.path())).await;
+    for number in 0..100 {
+        at.send(timed("TIMER_DELAY_MS", 60_000 + number * 50, &number.to_string())).await;
+    }
+    at.taken_in(100).await;
+    at.advance(62);
+    for number in 0..40 {
+        assert_eq!(at.next().await.body, number.to_string());
+    }
+    let (cluster, count) = (at.cluster, at.arrivals);
+    cluster.shutdown().await.unwrap();
+    let delivered = 40 + i64::try_from(count.len()).unwrap();
+    // As if it had been killed before it noted anything.
+    std::fs::remove_file(folder.path().join("config/timercheck")).unwrap();
+    std::fs::remove_file(folder.path().join("timerwheel")).unwrap();
+    let mut at = start_with(Standalone::builder().store(folder.path())).await;
+    at.advance(70);
+    for number in delivered..100 {
+        assert_eq!(at.next().await.body, number.to_string());
+    }
+    assert_eq!(at.cluster.broker().store().max_offset("orders", QueueId::new(2)).get(), 100);
+    at.cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_power_cut_took_from_the_timer_files_is_taken_in_again() {
     let folder = tempfile::tempdir().unwrap();
     let at = start_with(Standalone::builder().store(folder.path())).await;

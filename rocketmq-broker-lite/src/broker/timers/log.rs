@@ -42,6 +42,11 @@ impl Unit {
         (self.taken_in_ms + i64::from(self.wait_ms)).div_euclid(1000)
     }
 
+    /// Whether it waits for a later turn of the wheel then.
+    pub(super) fn rolls(&self) -> bool {
+        self.magic & MAGIC_ROLL != 0
+    }
+
     fn encode(&self) -> [u8; UNIT as usize] {
         let mut bytes = [0; UNIT as usize];
         bytes[..4].copy_from_slice(&(UNIT as i32).to_be_bytes());

@@ -33,6 +33,7 @@ use self::checkpoint::{TimerCheckFile, TimerCheckpoint};
 use self::log::{MAGIC, MAGIC_DELETE, MAGIC_ROLL, TimerLog, Unit};
 use self::wheel::{Slot, TimerWheel};
 use super::deferral::{TIMER_PROPERTIES, TIMER_TOPIC};
+use super::delivered::is_delivered;
 use super::schedule::{moved, real_queue};
 use crate::store::{AppendError, FlushError, Store};
 
@@ -80,6 +81,8 @@ struct State {
     /// Keys of messages that were taken back.
     taken_back: HashSet<String>,
     sequence: u64,
+    /// Whether the last run may have delivered what is due first: it notes whole seconds, and one that is killed notes nothing.
+    doubtful: bool,
 }
 
 struct Due {
@@ -371,10 +374,10 @@ impl Timers {
             let unit = entry.get().unit;
             if let Some(record) = self.store.message_at(unit.position) {
                 if let Ok(record) = StoredMessageRef::parse(&record) {
-                    if let Some(end) =
-                        self.deliver_one(&state.taken_back, &record, &unit, now, &mut buffer)?
-                    {
-                        state.delivered = end;
+                    state.doubtful = state.doubtful && self.is_done(&state.taken_back, &record, &unit);
+                    if !state.doubtful {
+                        let end = self.deliver_one(&state.taken_back, &record, &unit, now, &mut buffer)?;
+                        state.delivered = end.unwrap_or(state.delivered);
                     }
                 }
             }
@@ -382,6 +385,13 @@ impl Timers {
             state.close(due.second);
         }
         Ok(false)
+    }
+
+    /// Whether the last run has delivered it, or it is not to be delivered.
+    fn is_done(&self, taken_back: &HashSet<String>, record: &StoredMessageRef<'_>, unit: &Unit) -> bool {
+        is_taken_back(taken_back, record)
+            || destination(record, unit)
+                .is_some_and(|queue| is_delivered(&self.store, record, queue, unit.second() * 1000))
     }
 
     /// Tells where the delivered message ends. Java: `TimerMessageStore.java`, `doPut` and `convertMessage`.
@@ -398,7 +408,9 @@ impl Timers {
             error!(offset = %record.queue_offset(), reason, "timer message cannot be delivered, skipped");
             Ok(None)
         };
-        let Some((topic, queue_id)) = real_queue(record) else { return lost("it does not say where to") };
+        let Some((topic, queue_id)) = destination(record, unit) else {
+            return lost("it does not say where to");
+        };
         if is_taken_back(taken_back, record) {
             return Ok(None);
         }
@@ -406,13 +418,10 @@ impl Timers {
             .to_builder()
             .set(property::TIMER_ENQUEUE_MS, &unit.taken_in_ms.to_string())
             .set(property::TIMER_DEQUEUE_MS, &now.to_string());
-        let (topic, queue_id) = if unit.magic & MAGIC_ROLL == 0 {
-            (topic, queue_id)
-        } else {
+        if unit.rolls() {
             let rolls = told.get(property::TIMER_ROLL_TIMES).and_then(|rolls| rolls.parse::<i64>().ok());
             builder = builder.set(property::TIMER_ROLL_TIMES, &(rolls.unwrap_or(0) + 1).to_string());
-            (TIMER_TOPIC, QueueId::ZERO)
-        };
+        }
         let Ok(properties) = builder.build() else { return lost("its properties are too long") };
         buffer.clear();
         let message = NewMessage { properties: &[properties.encoded()], ..moved(record, topic, queue_id) };
@@ -463,11 +472,11 @@ struct Unsaved {
 impl State {
     /// A message whose second has begun waits for its millisecond.
     fn wait(&mut self, second: i64, unit: Unit, record: &StoredMessageRef<'_>) {
-        if unit.magic & MAGIC_DELETE != 0 && unit.magic & MAGIC_ROLL == 0 {
+        if unit.magic & MAGIC_DELETE != 0 && !unit.rolls() {
             self.taken_back.extend(record.properties().get(property::TIMER_DEL_UNIQKEY).map(str::to_owned));
             return;
         }
-        let due = if unit.magic & MAGIC_ROLL == 0 { due_ms(record) } else { second * 1000 };
+        let due = if !unit.rolls() { due_ms(record) } else { second * 1000 };
         self.sequence += 1;
         self.due.insert((due, self.sequence), Due { second, unit });
         *self.open.entry(second).or_default() += 1;
@@ -511,6 +520,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Where a message goes when its second has come: to its topic, or round again.
+fn destination<'a>(record: &StoredMessageRef<'a>, unit: &Unit) -> Option<(&'a str, QueueId)> {
+    let real = real_queue(record)?;
+    Some(if unit.rolls() { (TIMER_TOPIC, QueueId::ZERO) } else { real })
 }
 
 /// Brokers before 5.4 put the topic before the key.

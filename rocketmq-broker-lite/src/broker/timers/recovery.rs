@@ -78,6 +78,7 @@ impl Timers {
             open: BTreeMap::new(),
             taken_back: HashSet::new(),
             sequence: 0,
+            doubtful: true,
         })
     }
 }
