@@ -3,6 +3,7 @@
 
 mod broadcasting;
 mod collector;
+mod delay;
 mod filter_sql;
 mod first_message;
 mod lifecycle;

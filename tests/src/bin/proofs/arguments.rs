@@ -8,7 +8,7 @@ use crate::Failure;
 pub(crate) const HELP: &str = "\
 proofs: what is promised of producing, tried out on processes that are stopped and killed
 
-Usage: proofs transactions [--messages 10000] [--services 3] [--seed N]
+Usage: proofs transactions [--messages 10000] [--services 3] [--seconds 30] [--seed N]
        proofs slow-broker  [--seconds 5] [--tasks 16]
        proofs delays       [--messages 5000] [--seconds 20] [--kills 3] [--seed N]
        proofs order        [--messages 100000] [--tasks 16] [--keys 1000]
@@ -17,7 +17,7 @@ Usage: proofs transactions [--messages 10000] [--services 3] [--seed N]
                 at random: exactly what was committed is visible, once
   slow-broker   one of two brokers is stopped (SIGSTOP), goes on, is killed and comes back: sends go on, and pass it over
   delays        messages wait for levels and times while the broker is killed: none is early, none lost, and those that
-                no kill concerns are at most 100 ms late (99 of 100)
+                no kill concerns are handled at most 100 ms late, the others delivered 100 ms after the broker is up (99 of 100)
   order         messages of a key are handled in the order in which they were sent
 
 Brokers and producers are this program, too. It prints what it found, and exits with 1 if a promise is broken.
@@ -39,6 +39,8 @@ pub(crate) enum Task {
 pub(crate) struct Transactions {
     pub(crate) messages: usize,
     pub(crate) services: usize,
+    /// Of sending, so that there is something to kill.
+    pub(crate) time: Duration,
     pub(crate) seed: u64,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct TransactionService {
     pub(crate) name_server: String,
     pub(crate) topic: String,
     pub(crate) outcomes: PathBuf,
+    /// Messages per second.
+    pub(crate) rate: f64,
 }
 
 pub(crate) fn parse() -> Result<Task, Failure> {
@@ -87,6 +91,7 @@ pub(crate) fn parse() -> Result<Task, Failure> {
             name_server: next()?.string()?,
             topic: next()?.string()?,
             outcomes: next()?.into(),
+            rate: next()?.parse()?,
         }));
     }
     let mut options = Options::default();
@@ -128,6 +133,7 @@ impl Options {
             "transactions" => Task::Transactions(Transactions {
                 messages: count(messages, 10_000),
                 services: count(services, 3),
+                time: seconds(30),
                 seed,
             }),
             "slow-broker" => Task::SlowBroker(SlowBroker { phase: seconds(5), tasks: count(tasks, 16) }),

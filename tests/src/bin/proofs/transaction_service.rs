@@ -8,6 +8,7 @@ use std::time::Duration;
 use rocketmq_client::{Message, Producer, ReceivedMessage, TransactionProducer};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::Failure;
 use crate::arguments::TransactionService;
@@ -23,6 +24,8 @@ struct Service {
     producer: TransactionProducer,
     topic: String,
     outcomes: Outcomes,
+    /// Of each task, from message to message.
+    interval: Duration,
     next: AtomicU64,
     finish: AtomicBool,
 }
@@ -48,6 +51,7 @@ pub(crate) async fn run(place: TransactionService) -> Result<(), Failure> {
         producer,
         topic: place.topic,
         outcomes,
+        interval: Duration::try_from_secs_f64(TASKS as f64 / place.rate)?,
         next: AtomicU64::new(0),
         finish: AtomicBool::new(false),
     });
@@ -66,7 +70,10 @@ pub(crate) async fn run(place: TransactionService) -> Result<(), Failure> {
 
 impl Service {
     async fn send(self: Arc<Self>) -> Result<(), Failure> {
+        let mut ticks = tokio::time::interval(self.interval.max(Duration::from_nanos(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.finish.load(Ordering::Relaxed) {
+            ticks.tick().await;
             let wanted = Decision::in_turn(self.next.fetch_add(1, Ordering::Relaxed));
             let message = Message::new(self.topic.clone(), format!("{wanted:?}"));
             let sent = self

@@ -37,8 +37,9 @@ struct Visible {
 }
 
 pub(crate) async fn prove(plan: Transactions) -> Result<bool, Failure> {
-    let Transactions { messages, services, seed } = plan;
-    println!("{messages} transactions of {services} services, seed {seed}");
+    let Transactions { messages, services, time, seed } = plan;
+    println!("{messages} transactions of {services} services in {time:?}, seed {seed}");
+    let rate = messages as f64 / time.as_secs_f64().max(0.1) / services as f64;
     let name_server = NameServer::builder().listen(([127, 0, 0, 1], 0)).start().await?;
     let names = name_server.local_addr().to_string();
     let mut broker = BrokerProcess::start("broker", &names, &SETTINGS).await?;
@@ -49,7 +50,7 @@ pub(crate) async fn prove(plan: Transactions) -> Result<bool, Failure> {
     let outcomes = Outcomes::in_folder(folder.path());
     let service = || -> Result<Child, Failure> {
         let mut command = this_program("transaction-service")?;
-        command.args([&names, TOPIC]).arg(folder.path()).stdout(Stdio::null());
+        command.args([&names, TOPIC]).arg(folder.path()).arg(rate.to_string()).stdout(Stdio::null());
         Ok(command.spawn()?)
     };
     let mut running = (0..services).map(|_| service()).collect::<Result<Vec<_>, _>>()?;
