@@ -28,8 +28,11 @@ impl Timers {
         let mut read = checkpoint.read_time_ms.div_euclid(1000);
         let mut wheel = TimerWheel::open(&wheel_path, read)?;
         let mut log = TimerLog::open(&self.folder.join("timerlog"), self.log_file_size)?;
-        for folder in [&config, &self.folder] {
-            File::open(folder)?.sync_all()?;
+        if !had_wheel || found.is_none() {
+            // They are new. Otherwise a busy disk would only hold up what is due.
+            for folder in [&config, &self.folder] {
+                File::open(folder)?.sync_all()?;
+            }
         }
         let mut next = QueueOffset::new(checkpoint.queue_offset);
         let mut logged = None;
