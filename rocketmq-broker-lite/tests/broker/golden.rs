@@ -78,7 +78,7 @@ async fn check_key_queries(connection: &Connection, queries: &BTreeMap<String, V
     }
 }
 
-/// The file sizes that the folders were written with.
+/// The file sizes that the folders were written with; and nothing is deleted or refused where the disk of the tests is full.
 fn golden_config() -> BrokerConfig {
     let mut config = BrokerConfig::default();
     for (key, value) in [
@@ -87,6 +87,9 @@ fn golden_config() -> BrokerConfig {
         ("mapperFileSizeBatchConsumeQueue", "4600"),
         ("maxHashSlotNum", "100"),
         ("maxIndexNum", "200"),
+        ("diskMaxUsedSpaceRatio", "100"),
+        ("diskSpaceCleanForciblyRatio", "100"),
+        ("diskSpaceWarningLevelRatio", "100"),
     ] {
         config.set(key, value).unwrap();
     }
