@@ -28,6 +28,10 @@ public final class Audit {
     }
 
     public static void main(String[] args) throws Exception {
+        Thread.currentThread().setUncaughtExceptionHandler((main, failure) -> { // the client's threads would go on
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        });
         if (args.length < 3 || args.length > 4) {
             System.err.println("usage: Audit NAMESRV TOPIC COUNT [keys]");
             System.exit(2);

@@ -13,6 +13,10 @@ public final class Fill {
     private Fill() {}
 
     public static void main(String[] args) throws Exception {
+        Thread.currentThread().setUncaughtExceptionHandler((main, failure) -> { // the client's threads would go on
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        });
         if (args.length != 5) {
             System.err.println("usage: Fill NAMESRV TOPIC FROM TO BATCH");
             System.exit(2);
