@@ -54,7 +54,7 @@ pub use producer::{
     TransactionChecker, TransactionError, TransactionOutcome, TransactionProducer, TransactionReceipt,
 };
 pub use received_message::ReceivedMessage;
-pub use trace::Trace;
+pub use trace::{Trace, TraceContext};
 
 // What the signatures above are made of.
 pub use rocketmq_protocol::body::{ConsumeStatus, MessageQueue, Perm, TopicConfig};

@@ -18,7 +18,7 @@ use super::transaction_check::{CHECKS_HELD, TransactionChecker, answer_checks};
 use super::{Producer, Shared};
 use crate::client_builder::ClientChoice;
 use crate::members::ProducerRegistration;
-use crate::trace::Trace;
+use crate::trace::{Propagation, Trace, TraceContext};
 use crate::{Client, Error};
 
 /// Sets up a [`Producer`]: [`Producer::builder`].
@@ -100,6 +100,12 @@ impl ProducerBuilder {
     pub fn interceptor(mut self, interceptor: impl SendInterceptor) -> Self {
         self.interceptors.push(Box::new(interceptor));
         self
+    }
+
+    /// Tells consumers in which span a message was sent: what `current` says within the task of the send, unless the message has
+    /// a context of its own.
+    pub fn trace_context(self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
+        self.interceptor(Propagation(current))
     }
 
     /// Tells a topic what was sent, where and how fast. Default off.

@@ -4,7 +4,11 @@
 //! Records are gathered by a task of its own and sent by a producer of its own: tracing never delays what it traces.
 //! Java: `client/trace/AsyncTraceDispatcher.java`.
 
+mod context;
 mod record;
+
+pub(crate) use context::Propagation;
+pub use context::TraceContext;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
