@@ -20,6 +20,7 @@ mod verify;
 
 use clap::Subcommand;
 
+pub(crate) use self::target::Cluster;
 use crate::{Failure, Outcome};
 
 /// The measurements.

@@ -3,15 +3,18 @@
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_client::Error;
+use rocketmq_client::{CompressionError, Error};
 
 /// Why a command did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
     Client(#[from] Error),
+    #[error("a message cannot be decompressed")]
+    Body(#[from] Arc<CompressionError>),
     /// Several options that do not go together.
     #[error("{0}")]
     Options(String),
@@ -69,7 +72,7 @@ impl Failure {
                 "The brokers take messages, but not all reach a consumer: check the topic's permission, and that the \
                  group is allowed to consume."
             }
-            Self::Client(_) | Self::Options(_) | Self::System { .. } => return None,
+            Self::Client(_) | Self::Body(_) | Self::Options(_) | Self::System { .. } => return None,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod failure;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,9 @@ enum Command {
     /// Measure a cluster: how fast it takes messages, gives them out, and hands them from a sender to a handler
     #[command(subcommand)]
     Bench(Bench),
+    /// Tell what became of a message: when it was sent, given to which group, and consumed
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(trace::Options),
 }
 
 /// How a command that ran to its end ended.
@@ -39,8 +43,11 @@ enum Outcome {
 // One thread keeps a connection busy; a second one would only take time from a broker on the same machine.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Command::Bench(bench) = Arguments::parse().command;
-    match bench.run().await {
+    let ended = match Arguments::parse().command {
+        Command::Bench(bench) => bench.run().await,
+        Command::Trace(options) => trace::run(options).await,
+    };
+    match ended {
         Ok(Outcome::AsAsked) => ExitCode::SUCCESS,
         Ok(Outcome::Not) => ExitCode::FAILURE,
         Err(failure) => {
