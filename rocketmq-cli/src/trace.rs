@@ -12,6 +12,9 @@ use rocketmq_protocol::name::TRACE_TOPIC;
 use crate::bench::Cluster;
 use crate::{Failure, Outcome};
 
+/// The year 10000, in ms since 1970: times have four digits for the year.
+const LAST_MS: u64 = 253_402_300_800_000;
+
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   rmq trace 7F0000010A1B18B4AAC2001122330000 -n 127.0.0.1:9876
@@ -87,7 +90,7 @@ fn read(records: &str, key: &str) -> Vec<(u64, String)> {
             }
             _ => continue,
         };
-        events.extend(at.parse().ok().map(|at| (at, event)));
+        events.extend(at.parse().ok().filter(|at| *at < LAST_MS).map(|at| (at, event)));
     }
     events
 }
@@ -105,6 +108,7 @@ mod tests {
             "SubAfter|REQ|ID1|7|false|k1 k2|4|1700000000207|cg",
             "EndTransaction|1700000000150|R|pg|T|ID1|null|k1|10.0.0.1:10911|0|ID1|COMMIT_MESSAGE|true",
             "Pub|torn",
+            "SubBefore|18446744073709551615|R|cg|REQ|ID1|2|k1 k2",
         ];
         let records = records.map(|record| record.replace('|', "\u{1}") + "\u{2}").concat();
         let told = [

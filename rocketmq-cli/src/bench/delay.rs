@@ -13,7 +13,7 @@ use super::load::filler;
 use super::paced;
 use super::produce::positive;
 use super::progress::Progress;
-use super::quota::Quota;
+use super::quota::Extent;
 use super::report::Report;
 use super::tally::{record, times};
 use super::target::{Creation, Target};
@@ -59,12 +59,8 @@ pub(crate) struct Options {
     /// Bytes of a body
     #[arg(long, short, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u32).range(HEAD as i64..))]
     size: u32,
-    /// How long to send
-    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    duration: Duration,
-    /// How many messages to send, however long that takes
-    #[arg(long, short, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
-    messages: Option<u64>,
+    #[command(flatten)]
+    extent: Extent,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -166,10 +162,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         Producer::builder(&*group).client(&client).max_attempts(1).compress_above(usize::MAX).start().await?;
     let consumer = consume(&client, group, &run).await?;
     let progress = Progress::start();
-    let quota = match options.messages {
-        Some(messages) => Quota::new(messages, Some(*rate)),
-        None => Quota::lasting(options.duration, Some(*rate)),
-    };
+    let quota = options.extent.quota(Some(*rate));
     let make = {
         let run = Arc::clone(&run);
         move |number, _: Instant| run.message(number)

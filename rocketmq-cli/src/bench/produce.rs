@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::alarm::Alarm;
 use super::load::{Load, Parcel, Source};
 use super::progress::{Counts, Progress};
-use super::quota::{Quota, Turn};
+use super::quota::{Extent, Quota, Turn};
 use super::report::Report;
 use super::tally::Tally;
 use super::target::{Creation, Target};
@@ -51,12 +51,8 @@ pub(crate) struct Options {
     /// Messages per second [default: as many as are taken]
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
-    /// How long to send
-    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    duration: Duration,
-    /// How many messages to send, however long that takes
-    #[arg(long, short, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
-    messages: Option<u64>,
+    #[command(flatten)]
+    extent: Extent,
     /// How long one send may take
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -121,17 +117,16 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let progress = Progress::start();
     let sender = Arc::new(Sender {
         producer,
-        quota: match options.messages {
-            Some(messages) => Quota::new(messages, options.rate),
-            None => Quota::lasting(options.duration, options.rate),
-        },
+        quota: options.extent.quota(options.rate),
         counts: Arc::clone(progress.counts()),
         batch: (*batch).into(),
         size: load.size(),
         oneway: *mode == Mode::Oneway,
     });
-    let time = options.messages.is_none().then_some(options.duration);
-    let ending = tokio::spawn(finish_in_time(Arc::clone(&sender), time));
+    let ending = tokio::spawn({
+        let (sender, time) = (Arc::clone(&sender), options.extent.time());
+        async move { sender.quota.finish_in_time(time).await }
+    });
     // All on tasks of their own: the main one is not on a worker of the runtime.
     let mut tasks = JoinSet::new();
     if *mode == Mode::Async {
@@ -160,21 +155,6 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     );
     let times_are = if sender.oneway { "hand-over" } else { "send to ack" };
     Report { what, tally, times_are, also: None, took, counts: Vec::new(), verdict: None }.print(*json)
-}
-
-/// Ends the run when time is up, or when the user wants it to end: the report is printed all the same.
-async fn finish_in_time(sender: Arc<Sender>, time: Option<Duration>) {
-    let time_is_up = async {
-        match time {
-            Some(time) => tokio::time::sleep(time).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = time_is_up => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
-    sender.quota.finish();
 }
 
 async fn one_after_another(sender: Arc<Sender>, mut source: Source) -> Result<Tally, Failure> {

@@ -4,6 +4,33 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
+/// How much is sent.
+#[derive(Args)]
+pub(crate) struct Extent {
+    /// How long to send
+    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// How many messages to send, however long that takes
+    #[arg(long, short, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+}
+
+impl Extent {
+    pub(crate) fn quota(&self, rate: Option<f64>) -> Quota {
+        match self.messages {
+            Some(messages) => Quota::new(messages, rate),
+            None => Quota::lasting(self.duration, rate),
+        }
+    }
+
+    /// When it is to end; with a number of messages, when they are sent.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.messages.is_none().then_some(self.duration)
+    }
+}
+
 /// Hands out the numbers of messages until there are enough of them or time is up.
 pub(crate) struct Quota {
     next: AtomicU64,
@@ -48,6 +75,21 @@ impl Quota {
     /// No more messages.
     pub(crate) fn finish(&self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Finishes when time is up, or when the user wants it to end: the report is printed all the same.
+    pub(crate) async fn finish_in_time(&self, time: Option<Duration>) {
+        let time_is_up = async {
+            match time {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = time_is_up => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        self.finish();
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -13,7 +13,7 @@ use super::alarm::Alarm;
 use super::load::{Load, Parcel, Source};
 use super::produce::positive;
 use super::progress::{Counts, Progress};
-use super::quota::{Quota, Turn};
+use super::quota::{Extent, Quota, Turn};
 use super::report::Report;
 use super::tally::{Tally, record, times};
 use super::target::{Creation, Target};
@@ -52,12 +52,8 @@ pub(crate) struct Options {
     /// Transactions per second [default: as many as are taken]
     #[arg(long, value_name = "N", value_parser = positive)]
     rate: Option<f64>,
-    /// How long to send
-    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    duration: Duration,
-    /// How many transactions, however long that takes
-    #[arg(long, short, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
-    messages: Option<u64>,
+    #[command(flatten)]
+    extent: Extent,
     /// How long the half message may take, and its end
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -134,32 +130,22 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let progress = Progress::start();
     let sender = Arc::new(Sender {
         producer,
-        quota: match options.messages {
-            Some(messages) => Quota::new(messages, options.rate),
-            None => Quota::lasting(options.duration, options.rate),
-        },
+        quota: options.extent.quota(options.rate),
         counts: Arc::clone(progress.counts()),
         shares: Shares { rollback: (*rollback).into(), unknown: (*unknown).into() },
         size: load.size(),
+    });
+    let ending = tokio::spawn({
+        let (sender, time) = (Arc::clone(&sender), options.extent.time());
+        async move { sender.quota.finish_in_time(time).await }
     });
     let mut tasks = JoinSet::new();
     for _ in 0..*concurrency {
         tasks.spawn(one_after_another(Arc::clone(&sender), load.source(&target.topic)?));
     }
-    let time = options.messages.is_none().then_some(options.duration);
-    let all_done = async { tasks.join_all().await };
-    let done = {
-        let sender = Arc::clone(&sender);
-        tokio::pin!(all_done);
-        tokio::select! {
-            done = &mut all_done => done,
-            () = time_is_up(time) => {
-                sender.quota.finish();
-                all_done.await
-            }
-        }
-    };
+    let done = tasks.join_all().await;
     let took = sender.quota.began().elapsed();
+    ending.abort();
     drop(progress);
     let mut sum = Done::new();
     for done in done {
@@ -186,20 +172,6 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         verdict: None,
     }
     .print(*json)
-}
-
-/// Also when the user wants it to end.
-async fn time_is_up(time: Option<Duration>) {
-    let passed = async {
-        match time {
-            Some(time) => tokio::time::sleep(time).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = passed => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }
 
 async fn one_after_another(sender: Arc<Sender>, mut source: Source) -> Result<Done, Failure> {
