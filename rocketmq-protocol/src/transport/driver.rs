@@ -21,8 +21,9 @@ use crate::{FrameDecoder, FrameError};
 
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 256 * 1024;
-/// Answers of so many bytes go at once, so that the peer works on them while the rest of its requests is served.
-const WORTH_A_WRITE: usize = 16 * 1024;
+/// Answers of so many bytes (some thirty sends, a single pull) go at once, so that the peer works on them while the rest of its requests
+/// is served: with one write for all, the two would take turns.
+const WORTH_A_WRITE: usize = 4 * 1024;
 
 /// Owns the socket of one connection until it closes.
 pub(super) struct Driver<S> {
