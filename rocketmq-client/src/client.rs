@@ -382,9 +382,18 @@ impl Core {
         default_queues: i32,
         deadline: Deadline,
     ) -> Result<Arc<TopicRoute>, Error> {
-        if let Some(route) = self.routes.to_send(topic) {
-            return Ok(route);
+        match self.routes.to_send(topic) {
+            Some(route) => Ok(route),
+            None => Box::pin(self.fetch_route_to_send(topic, default_queues, deadline)).await,
         }
+    }
+
+    async fn fetch_route_to_send(
+        &self,
+        topic: &ByteString,
+        default_queues: i32,
+        deadline: Deadline,
+    ) -> Result<Arc<TopicRoute>, Error> {
         match self.fetch_route(topic, deadline).await {
             Err(Error::TopicNotFound { topic: name, name_server, .. }) => {
                 match self.fetch_route(&ByteString::from_static(AUTO_CREATE_TOPIC), deadline).await {
@@ -427,10 +436,25 @@ impl Core {
         choice: BrokerChoice,
         deadline: Deadline,
     ) -> Result<Connection, Error> {
-        let tried = self.routes.address(broker, choice);
-        if let Some(connection) = tried.as_ref().and_then(|addr| self.connections.get(addr)) {
-            return Ok(connection);
+        match self.connected(broker, choice) {
+            Some(connection) => Ok(connection),
+            None => Box::pin(self.connect_broker(topic, broker, choice, deadline)).await,
         }
+    }
+
+    /// The open connection to one member of a broker group, if there is one.
+    pub(crate) fn connected(&self, broker: &str, choice: BrokerChoice) -> Option<Connection> {
+        self.connections.get(&self.routes.address(broker, choice)?)
+    }
+
+    async fn connect_broker(
+        &self,
+        topic: &str,
+        broker: &str,
+        choice: BrokerChoice,
+        deadline: Deadline,
+    ) -> Result<Connection, Error> {
+        let tried = self.routes.address(broker, choice);
         let failure = match &tried {
             // An address that swallows packets must leave time for the one it has moved to.
             Some(addr) => match self.connections.connect(addr, deadline.share(2)).await {

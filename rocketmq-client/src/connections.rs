@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use futures_core::future::BoxFuture;
 use rocketmq_protocol::transport::{Connection, Connector, RequestError, Service, TransportOptions};
+use rustc_hash::FxBuildHasher;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use crate::single_flight::SingleFlight;
 pub(crate) struct Connections {
     connector: Connector,
     /// By address as it was asked for. Guards are never held while waiting.
-    open: DashMap<Arc<str>, Connection>,
+    open: DashMap<Arc<str>, Connection, FxBuildHasher>,
     opening: SingleFlight<Arc<str>, Result<Connection, Error>>,
     /// A connection was opened: its peer has had no heartbeat on it yet.
     pub(crate) opened: Notify,
@@ -29,7 +30,7 @@ impl Connections {
     pub(crate) fn new(options: TransportOptions, service: Arc<dyn Service>, stop: CancellationToken) -> Self {
         Self {
             connector: Connector::new(options, service),
-            open: DashMap::new(),
+            open: DashMap::default(),
             opening: SingleFlight::new(),
             opened: Notify::new(),
             stop,

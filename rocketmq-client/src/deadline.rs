@@ -26,7 +26,12 @@ impl Deadline {
 
     /// What is left; zero when it is over.
     pub(crate) fn left(self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
+        self.left_at(Instant::now())
+    }
+
+    /// What is left at `now`.
+    pub(crate) fn left_at(self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
     }
 
     /// How long it has been running.

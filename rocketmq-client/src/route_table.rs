@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::{BrokerData, MASTER_ID, TopicRouteData};
+use rustc_hash::FxBuildHasher;
 
 use crate::Error;
 use crate::route::TopicRoute;
@@ -36,21 +37,24 @@ impl BrokerChoice {
 /// The members of a broker group by id.
 type Addresses = BTreeMap<i64, Arc<str>>;
 
-/// Routes by topic, addresses by broker. No guard is held while waiting.
+/// Routes by topic.
+type Routes = DashMap<ByteString, Arc<TopicRoute>, FxBuildHasher>;
+
+/// Routes by topic, addresses by broker, looked up for every message. No guard is held while waiting.
 pub(crate) struct RouteTable {
-    routes: DashMap<ByteString, Arc<TopicRoute>>,
+    routes: Routes,
     /// Routes that topics will have once they are created by sending to them.
-    templates: DashMap<ByteString, Arc<TopicRoute>>,
-    brokers: DashMap<ByteString, Arc<Addresses>>,
+    templates: Routes,
+    brokers: DashMap<ByteString, Addresses, FxBuildHasher>,
     pub(crate) fetching: SingleFlight<ByteString, Result<Arc<TopicRoute>, Error>>,
 }
 
 impl RouteTable {
     pub(crate) fn new() -> Self {
         Self {
-            routes: DashMap::new(),
-            templates: DashMap::new(),
-            brokers: DashMap::new(),
+            routes: Routes::default(),
+            templates: Routes::default(),
+            brokers: DashMap::default(),
             fetching: SingleFlight::new(),
         }
     }
@@ -89,12 +93,7 @@ impl RouteTable {
     }
 
     /// An unchanged route is kept, with its turn count.
-    fn keep_or_replace(
-        &self,
-        table: &DashMap<ByteString, Arc<TopicRoute>>,
-        topic: &ByteString,
-        new: TopicRoute,
-    ) -> Arc<TopicRoute> {
+    fn keep_or_replace(&self, table: &Routes, topic: &ByteString, new: TopicRoute) -> Arc<TopicRoute> {
         let same = |old: &Arc<TopicRoute>| old.data == new.data;
         if let Some(old) = table.get::<str>(topic).filter(|old| same(old)) {
             return Arc::clone(&old);
@@ -107,27 +106,21 @@ impl RouteTable {
     fn learn(&self, brokers: &[BrokerData]) -> bool {
         let mut has_news = false;
         for broker in brokers.iter().filter(|broker| !broker.broker_addrs.is_empty()) {
-            let known = self.addresses(&broker.broker_name);
-            let is_known = |(id, addr): (&i64, &String)| {
-                known.as_ref().and_then(|known| known.get(id)).is_some_and(|known| **known == **addr)
-            };
+            let mut known = self.brokers.entry(broker.broker_name.as_str().into()).or_default();
+            let is_known = |(id, addr): (&i64, &String)| known.get(id).is_some_and(|known| **known == **addr);
             let has_new = !broker.broker_addrs.iter().all(is_known);
-            if has_new || known.is_some_and(|known| known.len() != broker.broker_addrs.len()) {
+            if has_new || known.len() != broker.broker_addrs.len() {
                 let addrs = broker.broker_addrs.iter().map(|(id, addr)| (*id, addr.as_str().into()));
-                self.brokers.insert(broker.broker_name.as_str().into(), Arc::new(addrs.collect()));
+                *known = addrs.collect();
             }
             has_news |= has_new;
         }
         has_news
     }
 
-    fn addresses(&self, broker: &str) -> Option<Arc<Addresses>> {
-        self.brokers.get(broker).map(|addrs| Arc::clone(&addrs))
-    }
-
     /// The address of one member of a broker group. Java: `MQClientInstance.findBrokerAddressInSubscribe`.
     pub(crate) fn address(&self, broker: &str, choice: BrokerChoice) -> Option<Arc<str>> {
-        let addrs = self.addresses(broker)?;
+        let addrs = self.brokers.get(broker)?;
         let any = || addrs.values().next();
         match choice {
             BrokerChoice::Master => addrs.get(&MASTER_ID),
@@ -169,7 +162,7 @@ impl RouteTable {
             let online: Addresses = online.map(|(id, addr)| (*id, Arc::clone(addr))).collect();
             tracing::debug!(%broker, left = online.len(), "broker addresses forgotten: in no route");
             let stays = !online.is_empty();
-            *addrs = Arc::new(online);
+            *addrs = online;
             stays
         });
     }

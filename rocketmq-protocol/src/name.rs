@@ -103,11 +103,14 @@ pub fn validate_group(group: &str) -> Result<(), NameError> {
 
 fn validate(kind: &'static str, name: &str, limit: usize) -> Result<(), NameError> {
     let shown = || name.chars().take(MAX_GROUP_TOPIC).collect();
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '%' | '|' | '_' | '-');
-    if name.trim().is_empty() {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'_' | b'-');
+    // What is allowed is ASCII, and not blank: up to there, bytes are characters.
+    let first_bad = name.bytes().position(|byte| !allowed(byte));
+    if name.is_empty() || (first_bad.is_some() && name.trim().is_empty()) {
         return Err(NameError::Blank { kind });
     }
-    if let Some((position, character)) = name.chars().enumerate().find(|&(_, c)| !allowed(c)) {
+    if let Some(position) = first_bad {
+        let character = name.chars().nth(position).unwrap_or_default();
         return Err(NameError::Character { kind, name: shown(), character, position });
     }
     if name.len() > limit {

@@ -91,7 +91,8 @@ struct Sender {
 /// One send that has ended.
 struct Sent {
     messages: u64,
-    took: Duration,
+    due: Instant,
+    ended: Instant,
     result: Result<(), Error>,
 }
 
@@ -160,12 +161,15 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
 async fn one_after_another(sender: Arc<Sender>, mut source: Source) -> Result<Tally, Failure> {
     let mut tally = Tally::new();
     let mut alarm = Alarm::new()?;
+    // Without a rate, a send is due when the one before it has ended.
+    let mut last_ended = Instant::now();
     while let Some(Turn { numbers, due }) = sender.quota.take(sender.batch) {
         if let Some(due) = due {
             alarm.wait_until(due).await?;
         }
         let parcel = source.parcel(numbers)?;
-        let sent = sender.send(parcel, due.unwrap_or_else(Instant::now)).await;
+        let sent = sender.send(parcel, due.unwrap_or(last_ended)).await;
+        last_ended = sent.ended;
         sender.count(sent, &mut tally);
     }
     Ok(tally)
@@ -208,11 +212,12 @@ impl Sender {
             Parcel::One(message) => self.producer.send(message).await.map(drop),
             Parcel::Many(messages) => self.producer.send_batch(messages).await.map(drop),
         };
-        Sent { messages, took: due.elapsed(), result }
+        Sent { messages, due, ended: Instant::now(), result }
     }
 
     fn count(&self, sent: Sent, tally: &mut Tally) {
-        let Sent { messages, took, result } = sent;
+        let Sent { messages, due, ended, result } = sent;
+        let took = ended.saturating_duration_since(due);
         match result {
             Ok(()) => {
                 self.counts.went_well(messages);

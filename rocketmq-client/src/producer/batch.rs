@@ -5,8 +5,9 @@ use std::iter::Peekable;
 use bytes::BytesMut;
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::message::batch::BatchEntry;
-use rocketmq_protocol::message::{Properties, SysFlag, UniqueKeyGenerator, property};
+use rocketmq_protocol::message::{Properties, UniqueKeyGenerator, property};
 use rocketmq_protocol::name::RETRY_PREFIX;
+use rocketmq_protocol::requests::SendMessage;
 
 use super::outgoing::{Outgoing, Shape, now_ms, with_unique_key};
 use crate::namespace::Namespace;
@@ -21,12 +22,13 @@ pub(super) struct Batch {
     pub(super) message_ids: Vec<ByteString>,
 }
 
-/// Puts messages into one body.
+/// Puts messages into one body. `blank` is the request that it goes out with.
 pub(super) fn encode(
     messages: &[Message],
     keys: &UniqueKeyGenerator,
     namespace: &Namespace,
     max_size: usize,
+    blank: SendMessage,
 ) -> Result<Batch, Error> {
     let Some(first) = messages.first() else {
         return Err(Error::InvalidArgument { name: "messages", reason: "a batch of no messages".into() });
@@ -74,17 +76,15 @@ pub(super) fn encode(
         None => Properties::EMPTY,
     };
     let (properties, message_id) = with_unique_key(&shared, keys, now)?;
-    let outgoing = Outgoing {
+    let request = SendMessage {
         topic: namespace.wrap(&first.topic),
-        flag: 0,
-        sys_flag: SysFlag::NONE,
         born_timestamp: now,
-        properties,
+        properties: Some(properties.into()),
+        batch: true,
         body: body.freeze(),
-        shape: Shape::Batch,
-        message_id,
-        is_timer: false,
+        ..blank
     };
+    let outgoing = Outgoing { request, shape: Shape::Batch, message_id, is_timer: false };
     Ok(Batch { outgoing, message_ids })
 }
 
@@ -148,6 +148,7 @@ pub(super) fn size(message: &Message) -> usize {
 mod tests {
     use rocketmq_protocol::message::batch;
 
+    use super::super::outgoing::blank_request;
     use super::*;
     use crate::Delay;
 
@@ -155,15 +156,19 @@ mod tests {
         UniqueKeyGenerator::new([10, 0, 0, 1].into(), 1, 2)
     }
 
+    fn blank() -> SendMessage {
+        blank_request(&"group".into(), 4)
+    }
+
     fn refusal(messages: Vec<Message>) -> String {
-        encode(&messages, &keys(), &Namespace::default(), 1000).err().unwrap().to_string()
+        encode(&messages, &keys(), &Namespace::default(), 1000, blank()).err().unwrap().to_string()
     }
 
     #[test]
     fn every_entry_has_its_own_key() {
         let messages = [Message::new("t", "a"), Message::new("t", "b")];
-        let batch = encode(&messages, &keys(), &Namespace::default(), 1000).unwrap();
-        let entries: Vec<_> = batch::entries(&batch.outgoing.body).collect::<Result<_, _>>().unwrap();
+        let batch = encode(&messages, &keys(), &Namespace::default(), 1000, blank()).unwrap();
+        let entries: Vec<_> = batch::entries(&batch.outgoing.request.body).collect::<Result<_, _>>().unwrap();
         let found: Vec<_> =
             entries.iter().map(|entry| entry.properties.get(property::UNIQ_KEY).unwrap()).collect();
         assert_eq!(found, batch.message_ids.iter().map(|id| &**id).collect::<Vec<_>>());
@@ -193,7 +198,7 @@ mod tests {
         let batches: Vec<_> = BatchSplitter::new(messages.clone(), 1000).collect();
         assert!(batches.len() > 10);
         for batch in &batches {
-            assert!(encode(batch, &keys(), &Namespace::default(), 1000).is_ok());
+            assert!(encode(batch, &keys(), &Namespace::default(), 1000, blank()).is_ok());
         }
         assert_eq!(batches.concat(), messages);
         let mixed = [Message::new("t", "a"), Message::new("u", "a"), Message::new("u", vec![0; 5000])];

@@ -43,7 +43,7 @@ impl InFlight {
             let bytes = self.bytes.acquire_many(bytes).await.map_err(closed)?;
             Ok(Permit { _message: message, _bytes: bytes })
         };
-        deadline.run("waiting for room among the messages in flight", enter).await?
+        Box::pin(deadline.run("waiting for room among the messages in flight", enter)).await?
     }
 
     fn enter_at_once(&self, bytes: u32) -> Result<Permit<'_>, Error> {

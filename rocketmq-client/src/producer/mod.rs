@@ -140,15 +140,15 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::send`]; also [`Error::NoQueueSelected`].
-    pub async fn send_with(&self, message: Message, options: SendOptions) -> Result<SendReceipt, Error> {
+    pub async fn send_with(&self, mut message: Message, options: SendOptions) -> Result<SendReceipt, Error> {
         let deadline = self.deadline_of(options.timeout);
         if let Some(accumulator) = self.shared.accumulator.as_ref().filter(|_| options.timeout.is_none()) {
             if accumulator.takes(&message, &options.target) {
-                return accumulator.send(&self.shared, message, options.target, deadline).await;
+                return Box::pin(accumulator.send(&self.shared, message, options.target, deadline)).await;
             }
         }
-        let sent = self.shared.dispatch(message, MessageKind::Normal, &options.target, deadline).await?;
-        Ok(sent.sent.into_receipt(&sent.outgoing, &sent.message))
+        let sent = self.shared.dispatch(&mut message, MessageKind::Normal, &options.target, deadline).await?;
+        Ok(sent.into_receipt(&message))
     }
 
     /// Sends a message without waiting for an answer: it is on its way when this returns, and nobody will tell whether it
@@ -161,8 +161,8 @@ impl Producer {
         interceptor::before_send(&self.shared.interceptors, &mut message).await?;
         message.validate(self.shared.settings.max_message_size)?;
         let _permit = self.shared.in_flight.enter(message.body.len(), deadline).await?;
-        let outgoing = self.shared.prepare(&message, MessageKind::Normal).await?;
-        self.shared.deliver_oneway(&outgoing, deadline).await
+        let mut outgoing = self.shared.prepare(&message, MessageKind::Normal).await?;
+        self.shared.deliver_oneway(&mut outgoing, deadline).await
     }
 
     /// Sends messages as one: to one queue, at consecutive offsets, all of them or none. They have one topic, no delay and

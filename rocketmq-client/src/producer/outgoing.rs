@@ -3,8 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::message::{Compression, Properties, SysFlag, UniqueKeyGenerator, property};
+use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
+use rocketmq_protocol::requests::SendMessage;
+use rocketmq_protocol::{ByteString, QueueId};
 use tracing::warn;
 
 use super::Shared;
@@ -17,12 +19,8 @@ const COMPRESS_ELSEWHERE: usize = 64 * 1024;
 
 /// A message, or a batch, ready for the wire.
 pub(super) struct Outgoing {
-    pub(super) topic: ByteString,
-    pub(super) flag: i32,
-    pub(super) sys_flag: SysFlag,
-    pub(super) born_timestamp: i64,
-    pub(super) properties: Properties,
-    pub(super) body: Bytes,
+    /// Its queue and broker are those of the last attempt.
+    pub(super) request: SendMessage,
     pub(super) shape: Shape,
     pub(super) message_id: ByteString,
     /// Brokers before 5.0 would deliver it at once.
@@ -36,6 +34,45 @@ pub(super) enum Shape {
     Batch,
     /// To a client that waits for it.
     Reply,
+}
+
+impl Outgoing {
+    /// As brokers know it.
+    pub(super) fn topic(&self) -> &ByteString {
+        &self.request.topic
+    }
+
+    /// Says where the next attempt goes.
+    pub(super) fn address(&mut self, queue_id: QueueId, broker: &ByteString) {
+        self.request.queue_id = queue_id;
+        self.request.broker_name = Some(broker.clone());
+    }
+
+    /// That of the last attempt; nothing before the first one.
+    pub(super) fn broker(&self) -> Option<&str> {
+        self.request.broker_name.as_deref()
+    }
+}
+
+/// A request of this group without a message.
+pub(super) fn blank_request(group: &ByteString, default_queues: i32) -> SendMessage {
+    SendMessage {
+        producer_group: group.clone(),
+        topic: ByteString::EMPTY,
+        default_topic: ByteString::from_static(AUTO_CREATE_TOPIC),
+        default_topic_queue_nums: default_queues,
+        queue_id: QueueId::ZERO,
+        sys_flag: 0,
+        born_timestamp: 0,
+        flag: 0,
+        properties: None,
+        reconsume_times: 0,
+        unit_mode: false,
+        max_reconsume_times: None,
+        batch: false,
+        broker_name: None,
+        body: Bytes::new(),
+    }
 }
 
 impl Shared {
@@ -54,13 +91,17 @@ impl Shared {
         if let Some(namespace) = core.namespace.name() {
             properties = properties.with(property::INSTANCE_ID, namespace)?;
         }
-        Ok(Outgoing {
+        let request = SendMessage {
             topic: core.namespace.wrap(&message.topic),
-            flag: message.flag,
-            sys_flag,
+            sys_flag: sys_flag.get(),
             born_timestamp: now,
-            properties,
+            flag: message.flag,
+            properties: Some(properties.into()),
             body,
+            ..blank_request(&self.group, self.settings.default_queues)
+        };
+        Ok(Outgoing {
+            request,
             shape: if kind == MessageKind::Reply { Shape::Reply } else { Shape::Single },
             message_id,
             is_timer: message.is_timer(),
@@ -73,20 +114,18 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The properties with a unique key, and the key, sharing their buffer. A key that is there stays, so that a message
-/// which is sent again is known as the same.
+/// The properties with a unique key, and the key. A key that is there stays, so that a message which is sent again is
+/// known as the same.
 pub(super) fn with_unique_key(
     properties: &Properties,
     keys: &UniqueKeyGenerator,
     now_ms: i64,
 ) -> Result<(Properties, ByteString), Error> {
-    let properties = match properties.get(property::UNIQ_KEY) {
-        Some(_) => properties.clone(),
-        None => properties.with(property::UNIQ_KEY, &keys.next(now_ms))?,
-    };
-    let key = properties.get(property::UNIQ_KEY).unwrap_or_default();
-    let key = ByteString::from_utf8(properties.encoded().as_bytes().slice_ref(key.as_bytes()));
-    Ok((properties, key.unwrap_or_default()))
+    if let Some(key) = properties.get(property::UNIQ_KEY) {
+        return Ok((properties.clone(), key.into()));
+    }
+    let key = keys.next(now_ms);
+    Ok((properties.with(property::UNIQ_KEY, &key)?, key.into()))
 }
 
 /// The body as it goes out. One that does not get smaller, or that the compressor fails on, goes out as it is.

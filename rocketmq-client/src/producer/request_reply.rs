@@ -116,15 +116,15 @@ impl Producer {
             .set(property::CORRELATION_ID, &correlation_id)
             .set(property::REPLY_TO_CLIENT, &core.id)
             .set(property::TTL, &timeout.as_millis().to_string());
-        let message = Message { properties: properties.build()?, ..message };
+        let mut message = Message { properties: properties.build()?, ..message };
         let topic = message.topic().to_owned();
         self.be_known_to_repliers(&message.topic, deadline).await?;
         let (_expected, reply) = core.replies.expect(&correlation_id);
-        let sent = self.shared.dispatch(message, MessageKind::Normal, &Target::Turn, deadline).await?;
+        let sent = self.shared.dispatch(&mut message, MessageKind::Normal, &Target::Turn, deadline).await?;
         let replied = tokio::time::timeout(deadline.left(), reply).await;
         replied.ok().and_then(Result::ok).ok_or_else(|| Error::NoReply {
             topic,
-            message_id: sent.outgoing.message_id.to_string(),
+            message_id: sent.message_id.to_string(),
             waited: deadline.elapsed(),
         })
     }
@@ -157,12 +157,12 @@ impl Producer {
         request: &ReceivedMessage,
         body: impl Into<Bytes>,
     ) -> Result<SendReceipt, Error> {
-        let message = reply_to(request, body.into())?;
+        let mut message = reply_to(request, body.into())?;
         let deadline = self.deadline_of(None);
         // The broker that the request came through has had a heartbeat of the requester.
         let same_broker = Target::Broker(request.broker_name().into());
-        let sent = self.shared.dispatch(message, MessageKind::Reply, &same_broker, deadline).await?;
-        Ok(sent.sent.into_receipt(&sent.outgoing, &sent.message))
+        let sent = self.shared.dispatch(&mut message, MessageKind::Reply, &same_broker, deadline).await?;
+        Ok(sent.into_receipt(&message))
     }
 }
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use rocketmq_protocol::body::MessageQueue;
-use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
-use rocketmq_protocol::requests::{GetMaxOffset, SendBatchMessage, SendMessage, SendReplyMessage};
+use rocketmq_protocol::requests::{GetMaxOffset, SendBatchMessage, SendReplyMessage};
 use rocketmq_protocol::transport::{Connection, Retry};
-use rocketmq_protocol::{ByteString, QueueId, ResponseCode, Version};
+use rocketmq_protocol::{ByteString, ResponseCode, Version};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -15,7 +14,7 @@ use super::batch::{self, Batch};
 use super::in_flight::Permit;
 use super::interceptor::{MessageKind, SendEvent, StoredAt, before_send};
 use super::options::Target;
-use super::outgoing::{Outgoing, Shape};
+use super::outgoing::{Outgoing, Shape, blank_request};
 use super::receipt::{BatchReceipt, SendReceipt, SendStatus};
 use crate::deadline::Deadline;
 use crate::error::Attempt;
@@ -45,34 +44,28 @@ pub(super) struct Sent {
 
 /// A message that was sent.
 pub(super) struct Dispatched {
-    /// As the interceptors left it.
-    pub(super) message: Message,
-    pub(super) outgoing: Outgoing,
+    pub(super) message_id: ByteString,
     pub(super) sent: Sent,
 }
 
-/// Queue of one attempt.
-struct Place {
-    broker: ByteString,
-    queue_id: QueueId,
-}
-
 impl Shared {
-    /// Sends one message: interceptors, checks, room, attempts.
+    /// Sends one message, as the interceptors leave it: interceptors, checks, room, attempts.
     pub(super) async fn dispatch(
         &self,
-        mut message: Message,
+        message: &mut Message,
         kind: MessageKind,
         target: &Target,
         deadline: Deadline,
     ) -> Result<Dispatched, Error> {
-        let _permit = self.admit(&mut message, deadline).await?;
+        let _permit = self.admit(message, deadline).await?;
         self.dispatch_admitted(message, kind, target, deadline).await
     }
 
     /// Interceptors, checks, room.
     pub(super) async fn admit(&self, message: &mut Message, deadline: Deadline) -> Result<Permit<'_>, Error> {
-        before_send(&self.interceptors, message).await?;
+        if !self.interceptors.is_empty() {
+            Box::pin(before_send(&self.interceptors, message)).await?;
+        }
         message.validate(self.settings.max_message_size)?;
         self.in_flight.enter(message.body.len(), deadline).await
     }
@@ -80,21 +73,31 @@ impl Shared {
     /// As [`Shared::dispatch`], for a message that has room already.
     pub(super) async fn dispatch_admitted(
         &self,
-        message: Message,
+        message: &Message,
         kind: MessageKind,
         target: &Target,
         deadline: Deadline,
     ) -> Result<Dispatched, Error> {
-        let outgoing = self.prepare(&message, kind).await?;
-        let choice = self.choose(target, &message, deadline).await?;
-        let began = Instant::now();
-        let result = self.deliver(&outgoing, choice, deadline).await;
-        let kind =
-            if kind == MessageKind::Normal && message.is_delayed() { MessageKind::Delayed } else { kind };
-        let ids = std::slice::from_ref(&outgoing.message_id);
-        self.after_send(std::slice::from_ref(&message), ids, kind, &result, began).await;
-        let sent = self.judge(result?, |sent| sent.into_receipt(&outgoing, &message))?;
-        Ok(Dispatched { message, outgoing, sent })
+        let mut outgoing = self.prepare(message, kind).await?;
+        let choice = match target {
+            Target::Turn => Choice::Turn { first: None },
+            _ => Box::pin(self.choose(target, message, deadline)).await?,
+        };
+        let message_id = std::mem::take(&mut outgoing.message_id);
+        let sent = if self.interceptors.is_empty() {
+            self.deliver(&mut outgoing, choice, deadline).await?
+        } else {
+            let delayed = kind == MessageKind::Normal && message.is_delayed();
+            let kind = if delayed { MessageKind::Delayed } else { kind };
+            let (messages, ids) = (std::slice::from_ref(message), std::slice::from_ref(&message_id));
+            let delivering = self.deliver_observed(&mut outgoing, choice, deadline, messages, ids, kind);
+            Box::pin(delivering).await?
+        };
+        let dispatched = Dispatched { message_id, sent };
+        if self.is_too_little(&dispatched.sent) {
+            return Err(not_safely_stored(dispatched.into_receipt(message)));
+        }
+        Ok(dispatched)
     }
 
     /// Sends messages as one.
@@ -121,34 +124,40 @@ impl Shared {
     ) -> Result<(Batch, Sent), Error> {
         let core = self.client.core();
         let limit = self.settings.max_message_size;
-        let batch = batch::encode(&messages, &core.unique_keys, &core.namespace, limit)?;
+        let blank = blank_request(&self.group, self.settings.default_queues);
+        let mut batch = batch::encode(&messages, &core.unique_keys, &core.namespace, limit, blank)?;
         let choice = match messages.first() {
             Some(first) => self.choose(target, first, deadline).await?,
             None => Choice::Turn { first: None },
         };
-        let began = Instant::now();
-        let result = self.deliver(&batch.outgoing, choice, deadline).await;
-        self.after_send(&messages, &batch.message_ids, MessageKind::Normal, &result, began).await;
-        let sent = self.judge(result?, |sent| {
-            let mut receipt =
-                sent.into_receipt(&batch.outgoing, messages.first().unwrap_or(&Message::new("", "")));
-            receipt.message_id = batch.message_ids.first().cloned().unwrap_or_default();
-            receipt
-        })?;
+        let Batch { outgoing, message_ids } = &mut batch;
+        let sent = if self.interceptors.is_empty() {
+            self.deliver(outgoing, choice, deadline).await?
+        } else {
+            let kind = MessageKind::Normal;
+            let delivering = self.deliver_observed(outgoing, choice, deadline, &messages, message_ids, kind);
+            Box::pin(delivering).await?
+        };
+        if self.is_too_little(&sent) {
+            let first_id = batch.message_ids.first().cloned().unwrap_or_default();
+            let receipt = sent.into_receipt(first_id, messages.first().unwrap_or(&Message::new("", "")));
+            return Err(not_safely_stored(receipt));
+        }
         Ok((batch, sent))
     }
 
-    async fn after_send(
+    /// As [`Shared::deliver`], and the interceptors hear what came of it.
+    async fn deliver_observed(
         &self,
+        outgoing: &mut Outgoing,
+        choice: Choice,
+        deadline: Deadline,
         messages: &[Message],
         message_ids: &[ByteString],
         kind: MessageKind,
-        result: &Result<Sent, Error>,
-        began: Instant,
-    ) {
-        if self.interceptors.is_empty() {
-            return;
-        }
+    ) -> Result<Sent, Error> {
+        let began = Instant::now();
+        let result = self.deliver(outgoing, choice, deadline).await;
         let event = SendEvent {
             group: self.group(),
             messages,
@@ -160,14 +169,12 @@ impl Shared {
         for interceptor in self.interceptors.iter() {
             interceptor.after_send(&event).await;
         }
+        result
     }
 
-    /// Whether stored is stored well enough.
-    fn judge(&self, sent: Sent, receipt: impl FnOnce(Sent) -> SendReceipt) -> Result<Sent, Error> {
-        if self.settings.require_ok && sent.stored.status != SendStatus::Ok {
-            return Err(Error::NotSafelyStored { receipt: Box::new(receipt(sent)) });
-        }
-        Ok(sent)
+    /// Whether the user wants it stored more safely than it is.
+    fn is_too_little(&self, sent: &Sent) -> bool {
+        self.settings.require_ok && sent.stored.status != SendStatus::Ok
     }
 
     /// Where the message is to go. A selector is asked once: on other attempts it might change its mind.
@@ -216,37 +223,33 @@ impl Shared {
     /// Sends until a broker has stored it, or there is no sense or no time in trying on.
     pub(super) async fn deliver(
         &self,
-        outgoing: &Outgoing,
+        outgoing: &mut Outgoing,
         choice: Choice,
         deadline: Deadline,
     ) -> Result<Sent, Error> {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut counted = 0;
         let mut pause = FIRST_PAUSE;
-        let mut last_broker: Option<ByteString> = None;
         let mut stored_not_ok: Option<Sent> = None;
         loop {
-            let (place, elsewhere) =
-                match self.place(outgoing, &choice, last_broker.as_deref(), deadline).await {
-                    Ok(place) => place,
-                    Err(error) => return stored_not_ok.ok_or(error),
-                };
+            let (broker, elsewhere) = match self.place(outgoing, &choice, deadline).await {
+                Ok(place) => place,
+                Err(error) => return stored_not_ok.ok_or(error),
+            };
             let began = Instant::now();
             let within = self.settings.attempt_timeout.map_or(deadline, |limit| deadline.within(limit));
-            let attempt = self.attempt(outgoing, &place, within).await;
+            let attempt = self.attempt(outgoing, &broker, began, within).await;
             if let (Some(faults), Choice::Turn { .. }) = (&self.faults, &choice) {
                 match &attempt {
-                    Err(error) if counts_as_fault(error) => faults.failed(&place.broker),
-                    _ => faults.worked(&place.broker, began.elapsed()),
+                    Err(error) if counts_as_fault(error) => faults.failed(&broker),
+                    _ => faults.worked(&broker, began.elapsed()),
                 }
             }
-            last_broker = Some(place.broker.clone());
             let error = match attempt {
-                Ok(stored) => {
+                Ok(mut sent) => {
                     let earlier = stored_not_ok.is_some();
                     let unanswered = |attempt: &Attempt| attempt.error.may_have_been_stored();
-                    let may_be_duplicate = earlier || attempts.iter().any(unanswered);
-                    let sent = Sent { stored, may_be_duplicate };
+                    sent.may_be_duplicate = earlier || attempts.iter().any(unanswered);
                     counted += 1;
                     let again = self.settings.retry_not_ok
                         && sent.stored.status != SendStatus::Ok
@@ -261,10 +264,10 @@ impl Shared {
                 }
                 Err(error) => error,
             };
-            debug!(topic = %outgoing.topic, broker = %place.broker, %error, "attempt to send failed");
+            debug!(topic = %outgoing.topic(), %broker, %error, "attempt to send failed");
             // A broker that could not be connected to had its route asked for already.
             if error.response_code().is_some() && error.doubts_route() {
-                self.client.refresh_route(&outgoing.topic, deadline.share(2)).await;
+                self.client.refresh_route(outgoing.topic(), deadline.share(2)).await;
             }
             let is_busy = error.response_code() == Some(ResponseCode::SYSTEM_BUSY);
             let may_repeat = match choice {
@@ -277,8 +280,8 @@ impl Shared {
             };
             counted += u32::from(!is_busy || self.settings.max_attempts == 1);
             attempts.push(Attempt {
-                broker: place.broker.to_string(),
-                queue_id: place.queue_id,
+                broker: broker.to_string(),
+                queue_id: outgoing.request.queue_id,
                 error: Box::new(error),
                 took: began.elapsed(),
             });
@@ -287,7 +290,7 @@ impl Shared {
                 if let Some(sent) = stored_not_ok {
                     return Ok(sent);
                 }
-                let topic = outgoing.topic.to_string();
+                let topic = outgoing.topic().to_string();
                 return Err(Error::SendFailed { topic, attempts, elapsed: deadline.elapsed() });
             }
             if !wait.is_zero() {
@@ -298,46 +301,50 @@ impl Shared {
     }
 
     /// Hands the message to a connection. What cannot be connected to is passed over.
-    pub(super) async fn deliver_oneway(&self, outgoing: &Outgoing, deadline: Deadline) -> Result<(), Error> {
-        let mut avoid: Option<ByteString> = None;
+    pub(super) async fn deliver_oneway(
+        &self,
+        outgoing: &mut Outgoing,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let mut is_second = false;
         loop {
             let turn = Choice::Turn { first: None };
-            let (place, elsewhere) = self.place(outgoing, &turn, avoid.as_deref(), deadline).await?;
-            match self.connection(outgoing, &place, deadline).await {
+            let (broker, elsewhere) = self.place(outgoing, &turn, deadline).await?;
+            match self.client.broker(outgoing.topic(), &broker, BrokerChoice::Master, deadline).await {
                 Ok(connection) => {
-                    self.check_version(outgoing, &place, &connection, deadline).await?;
-                    return Ok(connection
-                        .send_oneway(&self.request(outgoing, &place), deadline.left())
-                        .await?);
+                    self.check_version(outgoing, &connection, deadline).await?;
+                    return Ok(connection.send_oneway(&outgoing.request, deadline.left()).await?);
                 }
-                Err(error) if !elsewhere || avoid.is_some() => return Err(error),
-                Err(_) => avoid = Some(place.broker),
+                Err(error) if !elsewhere || is_second => return Err(error),
+                Err(_) => is_second = true,
             }
         }
     }
 
-    /// The queue to try next, and whether queues on other brokers are left.
+    /// Addresses the request to the queue to try next: on another broker than the last one, where it can. Tells the
+    /// broker, and whether there are queues on others.
     async fn place(
         &self,
-        outgoing: &Outgoing,
+        outgoing: &mut Outgoing,
         choice: &Choice,
-        avoid: Option<&str>,
         deadline: Deadline,
-    ) -> Result<(Place, bool), Error> {
+    ) -> Result<(ByteString, bool), Error> {
         let first = match choice {
             Choice::Fixed(queue) => {
-                let place = Place { broker: queue.broker_name.as_str().into(), queue_id: queue.queue_id };
-                return Ok((place, false));
+                let broker = ByteString::from(queue.broker_name.as_str());
+                outgoing.address(queue.queue_id, &broker);
+                return Ok((broker, false));
             }
             Choice::Turn { first } => first.as_deref(),
         };
         let core = self.client.core();
-        let mut route = core.route_to_send(&outgoing.topic, self.settings.default_queues, deadline).await?;
+        let mut route = core.route_to_send(outgoing.topic(), self.settings.default_queues, deadline).await?;
         if route.publish.all().is_empty() {
-            core.refresh_route(&outgoing.topic, deadline.share(2)).await;
-            route = core.route_to_send(&outgoing.topic, self.settings.default_queues, deadline).await?;
+            core.refresh_route(outgoing.topic(), deadline.share(2)).await;
+            route = core.route_to_send(outgoing.topic(), self.settings.default_queues, deadline).await?;
         }
         let queues = &route.publish;
+        let avoid = outgoing.broker();
         let preferred = match (first, avoid, &self.faults) {
             (Some(first), None, _) => queues.next_where(|broker| broker == first),
             (_, _, Some(faults)) => {
@@ -349,36 +356,49 @@ impl Shared {
             _ => None,
         };
         let (queue, broker) =
-            preferred.or_else(|| queues.next(avoid)).ok_or_else(|| no_queue(&outgoing.topic))?;
-        let place = Place { broker: broker.clone(), queue_id: queue.queue_id };
-        Ok((place, route.publish.has_other_than(broker)))
+            preferred.or_else(|| queues.next(avoid)).ok_or_else(|| no_queue(outgoing.topic()))?;
+        outgoing.address(queue.queue_id, broker);
+        Ok((broker.clone(), queues.has_other_than(broker)))
     }
 
+    /// One attempt, begun just now.
     async fn attempt(
         &self,
         outgoing: &Outgoing,
-        place: &Place,
+        broker: &str,
+        began: Instant,
         deadline: Deadline,
-    ) -> Result<StoredAt, Error> {
-        let connection = self.connection(outgoing, place, deadline).await?;
-        self.check_version(outgoing, place, &connection, deadline).await?;
-        let request = self.request(outgoing, place);
-        let left = deadline.left();
+    ) -> Result<Sent, Error> {
+        let (core, master) = (self.client.core(), BrokerChoice::Master);
+        let mut now = began;
+        let connection = match core.connected(broker, master) {
+            Some(connection) => connection,
+            None => {
+                let connection = core.broker(outgoing.topic(), broker, master, deadline).await?;
+                now = Instant::now();
+                connection
+            }
+        };
+        if outgoing.is_timer {
+            Box::pin(self.check_version(outgoing, &connection, deadline)).await?;
+            now = Instant::now();
+        }
+        let (request, left) = (&outgoing.request, deadline.left_at(now));
         let (code, reply) = match outgoing.shape {
-            Shape::Single => connection.call_coded(&request, left).await,
-            Shape::Batch => connection.call_coded(&SendBatchMessage(request), left).await,
-            Shape::Reply => connection.call_coded(&SendReplyMessage(request), left).await,
+            Shape::Single => connection.call_coded_from(now, request, left).await,
+            Shape::Batch => connection.call_coded_from(now, &SendBatchMessage(request.clone()), left).await,
+            Shape::Reply => connection.call_coded_from(now, &SendReplyMessage(request.clone()), left).await,
         }?;
-        let queue = MessageQueue::new(&*outgoing.topic, &*place.broker, reply.queue_id);
-        let status = SendStatus::from_code(code);
-        Ok(StoredAt { status, queue, broker_addr: connection.peer(), reply })
+        let queue = MessageQueue::new(&**outgoing.topic(), broker, reply.queue_id);
+        let (status, broker_addr) = (SendStatus::from_code(code), connection.peer());
+        let stored = StoredAt { status, queue, broker_addr, reply };
+        Ok(Sent { stored, may_be_duplicate: false })
     }
 
     /// An old broker does not know timers, ignores what says when, and delivers at once.
     async fn check_version(
         &self,
         outgoing: &Outgoing,
-        place: &Place,
         connection: &Connection,
         deadline: Deadline,
     ) -> Result<(), Error> {
@@ -386,7 +406,8 @@ impl Shared {
             return Ok(());
         }
         if connection.peer_version().is_none() {
-            let question = GetMaxOffset { topic: outgoing.topic.clone(), queue_id: place.queue_id };
+            let (topic, queue_id) = (outgoing.topic().clone(), outgoing.request.queue_id);
+            let question = GetMaxOffset { topic, queue_id };
             match connection.call(&question, deadline.left()).await {
                 Err(error) if error.response_code().is_none() => return Err(error.into()),
                 _ => {} // any answer tells the version
@@ -397,49 +418,29 @@ impl Shared {
             return Ok(());
         }
         let what = "deliver a message at a given time";
-        Err(Error::BrokerTooOld { broker: place.broker.to_string(), what, version, needed: Version::V5_0_0 })
+        let broker = outgoing.broker().unwrap_or_default().to_owned();
+        Err(Error::BrokerTooOld { broker, what, version, needed: Version::V5_0_0 })
     }
+}
 
-    async fn connection(
-        &self,
-        outgoing: &Outgoing,
-        place: &Place,
-        deadline: Deadline,
-    ) -> Result<Connection, Error> {
-        self.client.broker(&outgoing.topic, &place.broker, BrokerChoice::Master, deadline).await
-    }
-
-    /// Made for each attempt: queue and broker are those of the attempt.
-    fn request(&self, outgoing: &Outgoing, place: &Place) -> SendMessage {
-        SendMessage {
-            producer_group: self.group.clone(),
-            topic: outgoing.topic.clone(),
-            default_topic: ByteString::from_static(AUTO_CREATE_TOPIC),
-            default_topic_queue_nums: self.settings.default_queues,
-            queue_id: place.queue_id,
-            sys_flag: outgoing.sys_flag.get(),
-            born_timestamp: outgoing.born_timestamp,
-            flag: outgoing.flag,
-            properties: Some(outgoing.properties.encoded().clone()),
-            reconsume_times: 0,
-            unit_mode: false,
-            max_reconsume_times: None,
-            batch: outgoing.shape == Shape::Batch,
-            broker_name: Some(place.broker.clone()),
-            body: outgoing.body.clone(),
-        }
+impl Dispatched {
+    /// The queue in it is of the topic as the user calls it.
+    pub(super) fn into_receipt(self, message: &Message) -> SendReceipt {
+        self.sent.into_receipt(self.message_id, message)
     }
 }
 
 impl Sent {
-    /// The queue in it is of the topic as the user calls it.
-    pub(super) fn into_receipt(self, outgoing: &Outgoing, message: &Message) -> SendReceipt {
-        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
+    fn into_receipt(self, message_id: ByteString, message: &Message) -> SendReceipt {
+        let Self { stored: StoredAt { status, mut queue, reply, .. }, may_be_duplicate } = self;
+        if queue.topic != message.topic() {
+            message.topic().clone_into(&mut queue.topic);
+        }
         SendReceipt {
             status,
-            message_id: outgoing.message_id.clone(),
+            message_id,
             offset_message_id: reply.message_id,
-            queue: MessageQueue { topic: message.topic().to_owned(), ..queue },
+            queue,
             queue_offset: reply.queue_offset,
             recall_handle: reply.recall_handle,
             may_be_duplicate,
@@ -479,6 +480,10 @@ impl Sent {
 /// Whether the broker, rather than the message or we ourselves, is what went wrong.
 fn counts_as_fault(error: &Error) -> bool {
     matches!(error, Error::Request(_)) && error.retry() != Retry::No
+}
+
+fn not_safely_stored(receipt: SendReceipt) -> Error {
+    Error::NotSafelyStored { receipt: Box::new(receipt) }
 }
 
 fn no_queue(topic: &str) -> Error {

@@ -16,7 +16,6 @@ use super::Producer;
 use super::interceptor::{EndTransactionEvent, MessageKind};
 use super::options::Target;
 use super::receipt::{SendReceipt, SendStatus};
-use super::send::Dispatched;
 use crate::route_table::BrokerChoice;
 use crate::{Error, Message};
 
@@ -161,7 +160,7 @@ impl TransactionProducer {
     /// # Errors
     /// As [`Producer::send`]; [`Error::NotSafelyStored`] when the broker does not vouch for the half message, which is then
     /// rolled back.
-    pub async fn prepare(&self, message: Message) -> Result<Transaction, Error> {
+    pub async fn prepare(&self, mut message: Message) -> Result<Transaction, Error> {
         if message.is_delayed() {
             return Err(Error::InvalidMessage {
                 topic: message.topic().to_owned(),
@@ -171,17 +170,14 @@ impl TransactionProducer {
         let shared = &self.producer.shared;
         let deadline = self.producer.deadline_of(None);
         let kind = MessageKind::TransactionHalf;
-        let Dispatched { message, outgoing, sent } =
-            shared.dispatch(message, kind, &Target::Turn, deadline).await?;
-        let id = &sent.stored.reply.message_id;
-        let position = id.parse::<OffsetMessageId>()?.position;
-        let transaction_id = sent.stored.reply.transaction_id.clone();
+        let dispatched = shared.dispatch(&mut message, kind, &Target::Turn, deadline).await?;
+        let stored = &dispatched.sent.stored;
         let half = Transaction {
-            topic: outgoing.topic.clone(),
-            position,
-            transaction_id,
-            broker_addr: sent.stored.broker_addr,
-            receipt: sent.into_receipt(&outgoing, &message),
+            topic: stored.queue.topic.as_str().into(),
+            position: stored.reply.message_id.parse::<OffsetMessageId>()?.position,
+            transaction_id: stored.reply.transaction_id.clone(),
+            broker_addr: stored.broker_addr,
+            receipt: dispatched.into_receipt(&message),
             tag: message.tag().map(ByteString::from),
             keys: message.property(property::KEYS).map(ByteString::from),
             producer: self.producer.clone(),

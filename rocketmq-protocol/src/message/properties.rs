@@ -164,7 +164,17 @@ impl Properties {
     /// # Errors
     /// As [`PropertiesBuilder::build`].
     pub fn with(&self, name: &str, value: &str) -> Result<Self, MessageError> {
-        self.to_builder().set(name, value).build()
+        // What is exactly full is shared without one more allocation.
+        let missing_end = usize::from(!self.0.is_empty() && !self.0.ends_with(char::from(VALUE_END)));
+        let mut encoded = String::with_capacity(self.0.len() + missing_end + name.len() + value.len() + 2);
+        encoded.push_str(&self.0);
+        PropertiesBuilder { encoded, error: None }.set(name, value).build()
+    }
+}
+
+impl From<Properties> for ByteString {
+    fn from(properties: Properties) -> Self {
+        properties.0
     }
 }
 

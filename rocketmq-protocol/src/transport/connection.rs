@@ -178,11 +178,28 @@ impl Connection {
         request: &R,
         timeout: Duration,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
+        self.call_coded_from(Instant::now(), request, timeout).await
+    }
+
+    /// As [`Connection::call_coded`], for callers that know what time it is: `timeout` counts from `now`.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`].
+    pub async fn call_coded_from<R: Request>(
+        &self,
+        now: Instant,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<(ResponseCode, R::Reply), RequestError> {
         let reads = self.shared.reads.load(Ordering::Relaxed);
-        let overdue_at = Instant::now() + timeout.min(LONGEST_WAIT);
+        let overdue_at = now + timeout.min(LONGEST_WAIT);
         let (sender, answer) = oneshot::channel();
-        let opaque =
-            self.enqueue(request, Some(PendingCall { reply: sender, overdue_at }), overdue_at).await?;
+        let mut call = Some(PendingCall { reply: sender, overdue_at });
+        let opaque = match self.try_enqueue(request, &mut call)? {
+            Some(opaque) => opaque,
+            // Mostly there is room: in a box, what waits for it is no part of every call.
+            None => Box::pin(self.enqueue_when_room(request, call, now, overdue_at)).await?,
+        };
         let slot = CallSlot { shared: &self.shared, opaque };
         // The driver answers, and drops what is overdue: cheaper than a timer for each call.
         let answer = answer.await;
@@ -222,7 +239,11 @@ impl Connection {
     /// # Errors
     /// The connection is closed, has no room for `timeout`, or the request is too long.
     pub async fn send_oneway<R: Request>(&self, request: &R, timeout: Duration) -> Result<(), RequestError> {
-        self.enqueue(request, None, Instant::now() + timeout.min(LONGEST_WAIT)).await.map(drop)
+        if self.try_enqueue(request, &mut None)?.is_none() {
+            let now = Instant::now();
+            Box::pin(self.enqueue_when_room(request, None, now, now + timeout.min(LONGEST_WAIT))).await?;
+        }
+        Ok(())
     }
 
     /// As [`Connection::send_oneway`], but never waits: what finds no room is not sent.
@@ -237,13 +258,14 @@ impl Connection {
         }
     }
 
-    async fn enqueue<R: Request>(
+    /// Queues the request as soon as there is room.
+    async fn enqueue_when_room<R: Request>(
         &self,
         request: &R,
         mut call: Option<PendingCall>,
+        since: Instant,
         until: Instant,
     ) -> Result<Opaque, RequestError> {
-        let since = Instant::now();
         loop {
             let room = self.shared.room.notified();
             if let Some(opaque) = self.try_enqueue(request, &mut call)? {
