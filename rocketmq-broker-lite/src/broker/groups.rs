@@ -7,6 +7,7 @@ use dashmap::DashMap;
 use rocketmq_protocol::body::{SubscriptionGroupConfig, SubscriptionGroupWrapper};
 use rocketmq_protocol::name::validate_group;
 use rocketmq_protocol::transport::Clock;
+use rustc_hash::FxBuildHasher;
 
 use super::config_table::ConfigTable;
 use super::refusal::Refusal;
@@ -28,7 +29,7 @@ const SYSTEM_GROUPS: [&str; 8] = [
 
 /// Every group with its settings.
 pub(super) struct Groups {
-    table: DashMap<String, Arc<SubscriptionGroupConfig>>,
+    table: DashMap<String, Arc<SubscriptionGroupConfig>, FxBuildHasher>,
     forbidden: BTreeMap<String, BTreeMap<String, i32>>,
     file: ConfigTable,
     auto_create: bool,
@@ -48,7 +49,7 @@ impl Groups {
         clock: Clock,
     ) -> Result<Self, ConfigFileError> {
         let stored: SubscriptionGroupWrapper = file.load()?;
-        let table = DashMap::new();
+        let table = DashMap::default();
         for (name, group) in stored.subscription_group_table {
             table.insert(name, Arc::new(group));
         }

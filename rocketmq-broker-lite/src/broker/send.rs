@@ -418,23 +418,39 @@ struct Traits<'a> {
 const RESERVED: [&str; 5] =
     [property::CLUSTER, property::MSG_REGION, property::TRACE_ON, property::POP_CK, property::UNIQ_KEY];
 
+/// Names as bytes, to be compared with those of a message before these are known to be text.
+mod name {
+    use super::property;
+
+    pub(super) const UNIQ_KEY: &[u8] = property::UNIQ_KEY.as_bytes();
+    pub(super) const WAIT: &[u8] = property::WAIT.as_bytes();
+    pub(super) const CLUSTER: &[u8] = property::CLUSTER.as_bytes();
+    pub(super) const MSG_REGION: &[u8] = property::MSG_REGION.as_bytes();
+    pub(super) const TRACE_ON: &[u8] = property::TRACE_ON.as_bytes();
+    pub(super) const POP_CK: &[u8] = property::POP_CK.as_bytes();
+    pub(super) const DELAY: &[u8] = property::DELAY.as_bytes();
+    pub(super) const TRAN_MSG: &[u8] = property::TRAN_MSG.as_bytes();
+    pub(super) const INNER_NUM: &[u8] = property::INNER_NUM.as_bytes();
+    pub(super) const INNER_MULTI_DISPATCH: &[u8] = property::INNER_MULTI_DISPATCH.as_bytes();
+}
+
 impl<'a> Traits<'a> {
     fn of(properties: PropertiesRef<'a>) -> Result<Self, Refusal> {
         let mut traits =
             Self { unique_key: None, wait: true, reserved: false, delayed: false, timed: false, half: false };
-        for (name, value) in properties.iter() {
+        for (name, value) in properties.raw_iter() {
+            let Ok(value) = std::str::from_utf8(value) else { continue };
             match name {
-                property::UNIQ_KEY => traits.unique_key = Some(value),
-                property::WAIT => traits.wait = value != "false",
-                property::CLUSTER | property::MSG_REGION | property::TRACE_ON | property::POP_CK => {
-                    traits.reserved = true;
+                name::UNIQ_KEY => traits.unique_key = Some(value),
+                name::WAIT => traits.wait = value != "false",
+                name::CLUSTER | name::MSG_REGION | name::TRACE_ON | name::POP_CK => traits.reserved = true,
+                name::DELAY => traits.delayed = value.parse().is_ok_and(|level: i32| level > 0),
+                name::TRAN_MSG => traits.half = value.eq_ignore_ascii_case("true"),
+                name::INNER_NUM | name::INNER_MULTI_DISPATCH => {
+                    let name = String::from_utf8_lossy(name);
+                    return Err(unsupported(&name, value, "inner batches and multi-dispatch"));
                 }
-                property::DELAY => traits.delayed = value.parse().is_ok_and(|level: i32| level > 0),
-                name if TIMER_PROPERTIES.contains(&name) => traits.timed = true,
-                property::TRAN_MSG => traits.half = value.eq_ignore_ascii_case("true"),
-                property::INNER_NUM | property::INNER_MULTI_DISPATCH => {
-                    return Err(unsupported(name, value, "inner batches and multi-dispatch"));
-                }
+                name if TIMER_PROPERTIES.iter().any(|timer| timer.as_bytes() == name) => traits.timed = true,
                 _ => {}
             }
         }

@@ -10,6 +10,7 @@ use rocketmq_protocol::name::{
     SCHEDULE_TOPIC, SELF_TEST_TOPIC, reply_topic,
 };
 use rocketmq_protocol::transport::Clock;
+use rustc_hash::FxBuildHasher;
 
 use super::config_table::ConfigTable;
 use super::deferral::TIMER_TOPIC;
@@ -18,7 +19,7 @@ use crate::store::ConfigFileError;
 
 /// Every topic with its settings. Read for each message, written when a topic is created, changed or deleted.
 pub(super) struct Topics {
-    table: DashMap<String, Arc<TopicConfig>>,
+    table: DashMap<String, Arc<TopicConfig>, FxBuildHasher>,
     file: ConfigTable,
     /// One change at a time: each is on disk before the next one begins.
     changing: tokio::sync::Mutex<()>,
@@ -34,7 +35,7 @@ impl Topics {
         clock: Clock,
     ) -> Result<Self, ConfigFileError> {
         let stored: TopicConfigSerializeWrapper = file.load()?;
-        let table = DashMap::new();
+        let table = DashMap::default();
         for (name, topic) in stored.topic_config_table {
             table.insert(name, Arc::new(topic));
         }

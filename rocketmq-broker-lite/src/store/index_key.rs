@@ -2,6 +2,10 @@
 
 use rocketmq_protocol::message::{StoredMessageRef, SysFlag, property};
 
+const UNIQ_KEY: &[u8] = property::UNIQ_KEY.as_bytes();
+const KEYS: &[u8] = property::KEYS.as_bytes();
+const TAGS: &[u8] = property::TAGS.as_bytes();
+
 /// A key of a message. Java: `store/index/IndexService.java`, `buildIndex`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKey<'a> {
@@ -17,13 +21,14 @@ impl<'a> IndexKey<'a> {
     pub(super) fn of(message: &StoredMessageRef<'a>) -> impl Iterator<Item = Self> + use<'a> {
         let (mut unique, mut keys, mut tag) = (None, None, None);
         if message.sys_flag().transaction() != SysFlag::TRANSACTION_ROLLBACK {
-            for (name, value) in message.properties() {
-                match name {
-                    property::UNIQ_KEY => unique = Some(value),
-                    property::KEYS => keys = Some(value),
-                    property::TAGS => tag = Some(value),
-                    _ => {}
-                }
+            for (name, value) in message.properties().raw_iter() {
+                let slot = match name {
+                    UNIQ_KEY => &mut unique,
+                    KEYS => &mut keys,
+                    TAGS => &mut tag,
+                    _ => continue,
+                };
+                *slot = std::str::from_utf8(value).ok().or(*slot);
             }
         }
         let words = keys.into_iter().flat_map(|keys| keys.split(' ').filter(|word| !word.is_empty()));
@@ -36,8 +41,11 @@ impl<'a> IndexKey<'a> {
             Self::Key(key) => ("#", key),
             Self::Tag(tag) => ("#T#", tag),
         };
-        let units = [topic, infix, text].into_iter().flat_map(str::encode_utf16);
-        let hash = units.fold(0, |hash: i32, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        let add = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(unit.into());
+        let hash = [topic, infix, text].into_iter().fold(0, |hash, part| match part.is_ascii() {
+            true => part.bytes().map(u16::from).fold(hash, add),
+            false => part.encode_utf16().fold(hash, add),
+        });
         hash.checked_abs().unwrap_or(0)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
+use rustc_hash::FxBuildHasher;
 use tracing::{error, warn};
 
 use super::consume_queue::{ConsumeQueue, Put};
@@ -25,7 +26,7 @@ const WORTH_A_WRITE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct QueueTable {
     /// Queues by topic, sorted by queue id.
-    topics: DashMap<Arc<str>, Vec<Arc<ConsumeQueue>>>,
+    topics: DashMap<Arc<str>, Vec<Arc<ConsumeQueue>>, FxBuildHasher>,
     files: QueueFiles,
     /// Whether units are missing that any part of the log may have.
     damaged: bool,
@@ -44,7 +45,7 @@ impl QueueTable {
     /// once: with very many queues, opening their files is what an open of the store takes.
     pub(super) fn load(files: QueueFiles, log: &Range<LogPosition>, clean: bool) -> Result<Self, StoreError> {
         let mut table = Self {
-            topics: DashMap::new(),
+            topics: DashMap::default(),
             files,
             damaged: false,
             last_position: None,

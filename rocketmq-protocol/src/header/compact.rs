@@ -3,10 +3,11 @@
 //! Code `i16`, language `u8`, version `i16`, opaque `i32`, flag `i32`, remark length `i32` and remark, fields length
 //! `i32` and fields.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{Encoding, FieldWriter, Head, HeaderError};
 use crate::fields::{Fields, split_block};
+use crate::room::room;
 use crate::{ByteString, Language, Opaque, Version};
 
 const FIXED_LEN: usize = 2 + 1 + 2 + 4 + 4;
@@ -41,13 +42,14 @@ pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut F
     let code = i16::try_from(head.code).unwrap_or_default().to_be_bytes(); // `Encoding::able_to_carry` has looked
     let version = i16::try_from(head.version.get()).unwrap_or(i16::MAX).to_be_bytes();
     let remark = head.remark.as_deref().unwrap_or_default();
-    out.extend_from_slice(&code);
-    out.extend_from_slice(&[head.language.get()]);
-    out.extend_from_slice(&version);
-    out.extend_from_slice(&head.opaque.get().to_be_bytes());
-    out.extend_from_slice(&head.flag.to_be_bytes());
-    out.extend_from_slice(&u32::try_from(remark.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(remark.as_bytes());
+    let mut fixed = room(out, FIXED_LEN + 4 + remark.len());
+    fixed.put_slice(&code);
+    fixed.put_u8(head.language.get());
+    fixed.put_slice(&version);
+    fixed.put_i32(head.opaque.get());
+    fixed.put_i32(head.flag);
+    fixed.put_u32(u32::try_from(remark.len()).unwrap_or(u32::MAX));
+    fixed.put_slice(remark.as_bytes());
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     fields(&mut FieldWriter::new(out, Encoding::Compact));

@@ -27,7 +27,7 @@ pub use error::MessageError;
 pub use inner_batch::InnerMessages;
 pub use new_message::NewMessage;
 pub use offset_message_id::OffsetMessageId;
-pub use properties::{Pairs, Properties, PropertiesBuilder, PropertiesRef};
+pub use properties::{Pairs, Properties, PropertiesBuilder, PropertiesRef, RawPairs};
 pub use recall_handle::RecallHandle;
 pub use stored::StoredMessageRef;
 pub use stored_message::{StoredMessage, StoredMessages};

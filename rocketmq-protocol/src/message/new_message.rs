@@ -8,10 +8,13 @@ use super::properties::check_len;
 use super::property::VALUE_END;
 use super::stored::{MAGIC_V1, MAGIC_V2, body_crc};
 use super::{MessageError, SysFlag, host};
+use crate::room::room;
 use crate::{LogPosition, QueueId};
 
 /// Fields that take the same room in every record.
-const FIXED_LEN: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4 + 2;
+const FIXED_LEN: usize = UP_TO_BODY + 2;
+/// Those that come before the body.
+const UP_TO_BODY: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4;
 
 /// A message to be written as a record. Queue offset, position and store time are 0 in it until
 /// [`stored::patch`](super::stored::patch) fills them in.
@@ -82,35 +85,39 @@ impl NewMessage<'_> {
             sys_flag = sys_flag.with(SysFlag::STORE_HOST_V6);
         }
 
-        // The casts to narrower lengths lose nothing: `encoded_len` checked them.
+        // The casts to narrower lengths lose nothing: `encoded_len` checked them. Slices are written to, as each write to
+        // `BytesMut` would look for room again.
         out.reserve(len);
-        out.put_u32(len as u32);
-        out.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
-        out.put_u32(body_crc(self.body));
-        out.put_i32(self.queue_id.get());
-        out.put_i32(self.flag);
-        out.put_bytes(0, 8 + 8); // queue offset, position
-        out.put_i32(sys_flag.get());
-        out.put_i64(self.born_timestamp);
-        host::write(born_host, out);
-        out.put_bytes(0, 8); // store time
-        host::write(store_host, out);
-        out.put_i32(self.reconsume_times);
-        out.put_i64(self.prepared_transaction_offset.get());
-        out.put_u32(self.body.len() as u32);
-        out.put_slice(self.body);
+        let hosts = host::encoded_len(born_host) + host::encoded_len(store_host);
+        let mut head = room(out, UP_TO_BODY + hosts);
+        head.put_u32(len as u32);
+        head.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
+        head.put_u32(body_crc(self.body));
+        head.put_i32(self.queue_id.get());
+        head.put_i32(self.flag);
+        head.put_bytes(0, 8 + 8); // queue offset, position
+        head.put_i32(sys_flag.get());
+        head.put_i64(self.born_timestamp);
+        host::write(born_host, &mut head);
+        head.put_bytes(0, 8); // store time
+        host::write(store_host, &mut head);
+        head.put_i32(self.reconsume_times);
+        head.put_i64(self.prepared_transaction_offset.get());
+        head.put_u32(self.body.len() as u32);
+        out.extend_from_slice(self.body);
+        let mut tail = room(out, len - UP_TO_BODY - hosts - self.body.len());
         if is_v2(self.topic) {
-            out.put_u16(self.topic.len() as u16);
+            tail.put_u16(self.topic.len() as u16);
         } else {
-            out.put_u8(self.topic.len() as u8);
+            tail.put_u8(self.topic.len() as u8);
         }
-        out.put_slice(self.topic.as_bytes());
-        out.put_u16(self.properties_len() as u16);
+        tail.put_slice(self.topic.as_bytes());
+        tail.put_u16(self.properties_len() as u16);
         for (missing_end, part) in self.property_parts() {
             if missing_end {
-                out.put_u8(VALUE_END);
+                tail.put_u8(VALUE_END);
             }
-            out.put_slice(part.as_bytes());
+            tail.put_slice(part.as_bytes());
         }
         Ok(len)
     }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use memchr::{memchr, memchr2};
 
 use super::property::{NAME_END, VALUE_END};
 use super::{MessageError, property, tag_hash};
@@ -38,16 +39,19 @@ impl<'a> PropertiesRef<'a> {
         if name.is_empty() || name.as_bytes().contains(&NAME_END) {
             return None;
         }
-        let mut pairs = self.0.rsplit(|&byte| byte == VALUE_END); // from the end: the last one counts
-        pairs.find_map(|pair| {
-            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END])?;
-            std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
-        })
+        let value = |pair: &'a [u8]| pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END]);
+        let values = Split { left: self.0 }.filter_map(value).filter(|value| !value.is_empty());
+        values.filter_map(|value| std::str::from_utf8(value).ok()).last()
+    }
+
+    /// As [`PropertiesRef::iter`], for those who look at few of the pairs: no pair is skipped for not being UTF-8.
+    pub const fn raw_iter(self) -> RawPairs<'a> {
+        RawPairs(Split { left: self.0 })
     }
 
     /// Every pair in the order written, overruled ones included.
     pub const fn iter(self) -> Pairs<'a> {
-        Pairs { left: self.0 }
+        Pairs(self.raw_iter())
     }
 
     /// Hash of the tag; 0 without one.
@@ -79,32 +83,54 @@ impl fmt::Debug for PropertiesRef<'_> {
 
 /// Pairs of name and value, from [`PropertiesRef::iter`].
 #[derive(Clone, Debug)]
-pub struct Pairs<'a> {
-    left: &'a [u8],
-}
+pub struct Pairs<'a>(RawPairs<'a>);
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.left.is_empty() {
-            let (pair, rest) = split_at_byte(self.left, VALUE_END).unwrap_or((self.left, &[]));
-            self.left = rest;
-            let Some((name, value)) = split_at_byte(pair, NAME_END) else { continue };
-            let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
-                continue;
-            };
-            if !name.is_empty() && !value.is_empty() {
-                return Some((name, value));
-            }
+        self.0.find_map(|(name, value)| {
+            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+        })
+    }
+}
+
+/// Pairs of name and value as bytes, from [`PropertiesRef::raw_iter`].
+#[derive(Clone, Debug)]
+pub struct RawPairs<'a>(Split<'a>);
+
+impl<'a> Iterator for RawPairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.find_map(|text| {
+            split_at_byte(text, NAME_END).filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        })
+    }
+}
+
+/// What stands before, between and after the end marks.
+#[derive(Clone, Debug)]
+struct Split<'a> {
+    left: &'a [u8],
+}
+
+impl<'a> Iterator for Split<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left.is_empty() {
+            return None;
         }
-        None
+        let (pair, rest) = split_at_byte(self.left, VALUE_END).unwrap_or((self.left, &[]));
+        self.left = rest;
+        Some(pair)
     }
 }
 
 /// What stands before and after the first `byte`.
 fn split_at_byte(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let at = bytes.iter().position(|&other| other == byte)?;
+    let at = memchr(byte, bytes)?;
     Some((bytes.get(..at)?, bytes.get(at + 1..)?))
 }
 
@@ -205,8 +231,8 @@ pub struct PropertiesBuilder {
 impl PropertiesBuilder {
     /// Gives `name` this value in place of any other. No reader sees an empty value, so that removes the property.
     pub fn set(self, name: &str, value: &str) -> Self {
-        let is_separator = |byte: u8| byte == NAME_END || byte == VALUE_END;
-        if name.is_empty() || name.bytes().chain(value.bytes()).any(is_separator) {
+        let has_separator = |text: &str| memchr2(NAME_END, VALUE_END, text.as_bytes()).is_some();
+        if name.is_empty() || has_separator(name) || has_separator(value) {
             let refused = MessageError::Property { name: name.to_owned() };
             return Self { error: self.error.or(Some(refused)), ..self };
         }

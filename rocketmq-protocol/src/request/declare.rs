@@ -1,22 +1,21 @@
 //! The macros that turn one declaration into everything a request needs.
 
-use super::{Field, PayloadError};
+use super::PayloadError;
 use crate::FieldValue;
 
-/// Reads one field as the declaration says.
-pub(crate) fn read_field<T: Field>(
+/// What comes of a value that the declaration does not allow.
+#[cold]
+pub(crate) fn unreadable(
     field: &'static str,
     value: FieldValue<'_>,
-) -> Result<Option<T>, PayloadError> {
-    match T::read(value) {
-        Some(value) => Ok(Some(value)),
-        // The compact encoding cannot tell an empty value from an absent one.
-        None if value.as_bytes().is_empty() => Ok(None),
-        None => {
-            let value = String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect();
-            Err(PayloadError::Malformed { field, value, expected: T::EXPECTED })
-        }
+    expected: &'static str,
+) -> Result<(), PayloadError> {
+    // The compact encoding cannot tell an empty value from an absent one.
+    if value.as_bytes().is_empty() {
+        return Ok(());
     }
+    let value = String::from_utf8_lossy(value.as_bytes()).chars().take(64).collect();
+    Err(PayloadError::Malformed { field, value, expected })
 }
 
 /// Declares requests. For each: code, header fields with their wire names (more than one where old peers use
@@ -114,10 +113,10 @@ macro_rules! payload {
                 }
                 for (_name, _value) in _frame.fields.pairs() {
                     match _name {
-                        $( wire::$field => $field = $crate::request::read_field($wire, _value)?, )*
+                        $( wire::$field => $crate::request::read_field!($field: $type, $wire, _value), )*
                         _ => {
                             $($( if _name == $alias.as_bytes() {
-                                $field = $crate::request::read_field($wire, _value)?;
+                                $crate::request::read_field!($field: $type, $wire, _value);
                             } )*)*
                         }
                     }
@@ -145,6 +144,17 @@ macro_rules! payload {
     };
 }
 pub(crate) use payload;
+
+/// Reads one field as the declaration says. No function: the result that it would return is copied for each field.
+macro_rules! read_field {
+    ($field:ident: $type:ty, $wire:literal, $value:ident) => {
+        match <$type as $crate::request::Field>::read($value) {
+            Some(value) => $field = Some(value),
+            None => $crate::request::unreadable($wire, $value, <$type as $crate::request::Field>::EXPECTED)?,
+        }
+    };
+}
+pub(crate) use read_field;
 
 macro_rules! absent {
     ($type:ty, $wire:literal, $default:expr) => {

@@ -17,7 +17,7 @@ use crate::{
     ByteString, Language, LogPosition, Opaque, QueueId, QueueOffset, RequestCode, ResponseCode, TagHash,
     Version,
 };
-pub(crate) use declare::{absent, payload, read_field, requests, same_shape};
+pub(crate) use declare::{absent, payload, read_field, requests, same_shape, unreadable};
 
 /// What one direction of an exchange carries: header fields and a body.
 pub trait Payload: Sized + Debug + Send + 'static {
