@@ -304,8 +304,8 @@ settings! {
     clean_resource_interval: Duration = "cleanResourceInterval", Duration::from_secs(10);
     /// Bytes of one pull answer.
     max_transfer_bytes: u64 = "maxTransferBytesOnMessageInMemory", 262_144;
-    /// Messages of one pull answer, whatever the consumer asks for.
-    max_transfer_count: u64 = "maxTransferCountOnMessageInMemory", 32;
+    /// Messages of one pull answer, whatever the consumer asks for. Java's 32 makes catching up a matter of round trips.
+    max_transfer_count: u64 = "maxTransferCountOnMessageInMemory", 256;
     /// Whether a pull that finds nothing is held until something comes.
     long_polling: bool = "longPollingEnable", true;
     /// How long such a pull is held when it is not.

@@ -20,6 +20,8 @@ use super::error::StoreError;
 
 /// Advice is given for whole pages; no page is larger.
 const ADVICE_ALIGNMENT: usize = 64 * 1024;
+/// Bytes that the kernel is told of at a time when they were read for the last time in a while.
+const COOLED_AT_ONCE: usize = 1 << 20;
 
 /// A file of the commit log, mapped.
 #[derive(Debug)]
@@ -134,7 +136,6 @@ impl MappedFile {
 
     /// Tells the kernel that the bytes from `start` to `end` are not needed soon.
     fn cool(&self, start: usize, end: usize) {
-        let start = start - start % ADVICE_ALIGNMENT;
         let Some(len) = end.min(self.map.len()).checked_sub(start) else { return };
         // SAFETY: the range is inside the mapping, which lives as long as `self`. MADV_COLD only changes the order in which the kernel
         // takes pages back; it changes no byte and unmaps nothing. A kernel before 5.4 does not know it, and nothing is lost.
@@ -243,7 +244,12 @@ impl AsRef<[u8]> for ReadOnce {
 
 impl Drop for ReadOnce {
     fn drop(&mut self) {
-        self.0.file.cool(self.0.start, self.0.end);
+        // A call for each slice would cost more than sending it: whoever reads across the end of a block speaks for all of it.
+        let block = |at: usize| at - at % COOLED_AT_ONCE;
+        let (start, end) = (block(self.0.start), block(self.0.end));
+        if start < end {
+            self.0.file.cool(start, end);
+        }
     }
 }
 

@@ -57,8 +57,8 @@ pub(crate) struct Options {
     /// Handlers at the same time; with --mode pull, tasks that pull
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
-    /// Messages asked for with one pull
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Messages asked for with one pull; Java's brokers give 32 at most
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pull_batch: u16,
     /// How to consume
     #[arg(long, value_enum, default_value_t = Mode::Push)]

@@ -225,7 +225,7 @@ impl Setup {
             client: ClientChoice::own(Client::builder()),
             subscriptions: BTreeMap::new(),
             batch_size: 1,
-            pull_batch_size: 32,
+            pull_batch_size: 128,
             from: ConsumeFrom::default(),
             max_reconsume_times: None,
             strategy: Box::new(Averagely),

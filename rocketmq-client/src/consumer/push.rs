@@ -206,8 +206,8 @@ impl PushConsumerBuilder {
         self
     }
 
-    /// Messages asked for with one pull, from 1 to 1024. Brokers answer with at most 32 unless configured otherwise.
-    /// Default 32.
+    /// Messages asked for with one pull, from 1 to 1024. Java's brokers answer with at most 32 unless configured otherwise
+    /// (`maxTransferCountOnMessageInMemory`), ours with 256. Default 128.
     pub fn pull_batch_size(mut self, messages: usize) -> Self {
         self.setup.pull_batch_size = messages;
         self
