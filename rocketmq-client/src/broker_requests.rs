@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::MessageQueue;
 use crate::members::Members;
+use crate::namespace::Namespace;
 use crate::producer::{AwaitedReplies, TransactionCheck};
 use crate::received_message::ReceivedMessages;
 
@@ -101,10 +102,13 @@ impl BrokerRequests {
             return refuse_unknown_group(&call, group);
         };
         let broker = asked.broker_name.unwrap_or_default();
-        let message = match ReceivedMessages::new(asked.message, &broker).next() {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return call.refuse(ResponseCode::SYSTEM_ERROR, error.to_string()),
-            None => return call.refuse(ResponseCode::SYSTEM_ERROR, "the request carries no message"),
+        let (mut messages, decoded) = ReceivedMessages::decode(asked.message, &broker, &Namespace::default());
+        let message = match (messages.next(), decoded) {
+            (Some(message), _) => message,
+            (None, Err(error)) => return call.refuse(ResponseCode::SYSTEM_ERROR, error.to_string()),
+            (None, Ok(())) => {
+                return call.refuse(ResponseCode::SYSTEM_ERROR, "the request carries no message");
+            }
         };
         service.consume_directly(message, call);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rocketmq_protocol::body::BrokerData;
-use rocketmq_protocol::message::{MessageError, OffsetMessageId, property};
+use rocketmq_protocol::message::{OffsetMessageId, property};
 use rocketmq_protocol::requests::{QueryMessage, ViewMessage};
 use rocketmq_protocol::{ByteString, ResponseCode};
 use tokio::task::JoinSet;
@@ -191,8 +191,9 @@ impl Client {
 
     fn decoded(&self, body: Bytes, broker: &ByteString) -> Result<Vec<ReceivedMessage>, Error> {
         let namespace = &self.core().namespace;
-        let messages = ReceivedMessages::new(body, broker);
-        Ok(messages.map(|message| Ok(message?.within(namespace))).collect::<Result<_, MessageError>>()?)
+        let (messages, decoded) = ReceivedMessages::decode(body, broker, namespace);
+        decoded?;
+        Ok(messages.collect())
     }
 }
 

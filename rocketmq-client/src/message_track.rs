@@ -96,7 +96,7 @@ impl Client {
         }
         let subscription = members.subscription_table.get(&queue.topic);
         let is_wanted = subscription.is_none_or(|subscription| {
-            subscription.expression_type != ExpressionType::Tag || selects(subscription, message.tag())
+            subscription.expression_type != ExpressionType::Tag || selects(subscription, || message.tag())
         });
         Ok(if is_wanted { TrackStatus::Consumed } else { TrackStatus::Filtered })
     }

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::{
-    CompressionError, InnerMessages, MessageError, Properties, StoredMessage, StoredMessages, SysFlag,
-    property,
+    CompressionError, MessageError, Properties, StoredMessage, StoredMessages, SysFlag, property,
 };
 use rocketmq_protocol::name::RETRY_PREFIX;
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset};
@@ -20,50 +19,77 @@ use crate::namespace::Namespace;
 /// Bodies that decompress to more than this are not believed: no broker takes messages anywhere near.
 const MAX_BODY: usize = 64 * 1024 * 1024;
 
-/// A message as a broker gave it. Cheap to clone; body, topic and properties share the buffer of the pull they came with
-/// and keep it alive.
+/// A message as a broker gave it. Cheap to clone; it keeps alive what came with the same pull: body, topic and properties
+/// share one buffer.
 #[derive(Clone)]
 pub struct ReceivedMessage {
     /// Shared, because messages go through many hands.
-    inner: Arc<Inner>,
+    answer: Arc<Answer>,
+    /// Its place among the messages of the answer.
+    at: usize,
+}
+
+/// What one answer of a broker brought: one allocation for all its messages.
+struct Answer {
+    broker_name: ByteString,
+    messages: Vec<Inner>,
 }
 
 #[derive(Clone)]
 struct Inner {
     stored: StoredMessage,
-    broker_name: ByteString,
-    /// The topic it was sent to: not the retry topic that it may have come through.
-    topic: ByteString,
-    /// Filled when the body is first asked for, by whoever asks.
-    body: OnceLock<Result<Bytes, Arc<CompressionError>>>,
+    /// The topic it was sent to, if it came through a retry topic.
+    original_topic: Option<ByteString>,
+    /// Of a compressed body; filled when it is first asked for, by whoever asks.
+    decompressed: OnceLock<Result<Bytes, Arc<CompressionError>>>,
+}
+
+impl Inner {
+    #[inline]
+    fn new(stored: StoredMessage) -> Self {
+        let original = || stored.properties.get(property::RETRY_TOPIC).map(ByteString::from);
+        let original_topic = stored.topic.starts_with(RETRY_PREFIX).then(original).flatten();
+        Self { stored, original_topic, decompressed: OnceLock::new() }
+    }
+
+    /// Makes the topics those that are known within `namespace`.
+    fn enter(&mut self, namespace: &Namespace) {
+        if namespace.name().is_some() {
+            for topic in self.original_topic.iter_mut().chain([&mut self.stored.topic]) {
+                *topic = ByteString::from(&*namespace.unwrap(topic));
+            }
+        }
+    }
 }
 
 impl ReceivedMessage {
     pub(crate) fn new(stored: StoredMessage, broker_name: &ByteString) -> Self {
-        let original = || stored.properties.get(property::RETRY_TOPIC);
-        let topic = match stored.topic.starts_with(RETRY_PREFIX).then(original).flatten() {
-            Some(original) => ByteString::from(original),
-            None => stored.topic.clone(),
-        };
-        let inner = Inner { stored, broker_name: broker_name.clone(), topic, body: OnceLock::new() };
-        Self { inner: Arc::new(inner) }
+        Self::alone(Inner::new(stored), broker_name)
+    }
+
+    fn alone(message: Inner, broker_name: &ByteString) -> Self {
+        let answer = Answer { broker_name: broker_name.clone(), messages: vec![message] };
+        Self { answer: Arc::new(answer), at: 0 }
+    }
+
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "counted from the messages of this very answer, which never change"
+    )]
+    fn inner(&self) -> &Inner {
+        &self.answer.messages[self.at]
     }
 
     /// The same, with topics as they are known within `namespace`.
-    pub(crate) fn within(mut self, namespace: &Namespace) -> Self {
-        if namespace.name().is_some() {
-            let inner = Arc::make_mut(&mut self.inner);
-            for topic in [&mut inner.stored.topic, &mut inner.topic] {
-                *topic = ByteString::from(&*namespace.unwrap(topic));
-            }
-        }
-        self
+    pub(crate) fn within(&self, namespace: &Namespace) -> Self {
+        let mut message = self.inner().clone();
+        message.enter(namespace);
+        Self::alone(message, &self.answer.broker_name)
     }
 
     /// The same, known to come from this broker.
-    pub(crate) fn of_broker(mut self, broker_name: &ByteString) -> Self {
-        Arc::make_mut(&mut self.inner).broker_name = broker_name.clone();
-        self
+    pub(crate) fn of_broker(&self, broker_name: &ByteString) -> Self {
+        Self::alone(self.inner().clone(), broker_name)
     }
 
     /// The body, decompressed if it was compressed: at the first call, so that the work is done where it is wanted.
@@ -71,20 +97,20 @@ impl ReceivedMessage {
     /// # Errors
     /// It is not what its flag says, takes more than 64 MiB, or is compressed in a way that this build does not know.
     pub fn body(&self) -> Result<&Bytes, Arc<CompressionError>> {
-        let body = self.inner.body.get_or_init(|| {
-            let StoredMessage { sys_flag, body, .. } = &self.inner.stored;
-            match sys_flag.compression() {
-                Ok(None) => Ok(body.clone()),
-                Ok(Some(compression)) => compression.decompress(body, MAX_BODY).map_err(Arc::new),
-                Err(unknown) => Err(Arc::new(unknown)),
-            }
-        });
-        body.as_ref().map_err(Arc::clone)
+        let Inner { stored: StoredMessage { sys_flag, body, .. }, decompressed, .. } = self.inner();
+        let compression = match sys_flag.compression() {
+            Ok(None) => return Ok(body),
+            Ok(Some(compression)) => compression,
+            Err(unknown) => return Err(Arc::new(unknown)),
+        };
+        let decompress = || compression.decompress(body, MAX_BODY).map_err(Arc::new);
+        decompressed.get_or_init(decompress).as_ref().map_err(Arc::clone)
     }
 
     /// The topic it was sent to.
     pub fn topic(&self) -> &str {
-        &self.inner.topic
+        let Inner { stored, original_topic, .. } = self.inner();
+        original_topic.as_ref().unwrap_or(&stored.topic)
     }
 
     /// The tag.
@@ -99,12 +125,12 @@ impl ReceivedMessage {
 
     /// The value of a property.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.inner.stored.properties.get(name)
+        self.inner().stored.properties.get(name)
     }
 
     /// All properties, RocketMQ's own among them.
     pub fn properties(&self) -> &Properties {
-        &self.inner.stored.properties
+        &self.inner().stored.properties
     }
 
     /// What identifies the message wherever it is stored: the key that its producer gave it, the same for every copy that
@@ -112,71 +138,74 @@ impl ReceivedMessage {
     pub fn message_id(&self) -> Cow<'_, str> {
         match self.property(property::UNIQ_KEY) {
             Some(key) => Cow::Borrowed(key),
-            None => Cow::Owned(self.inner.stored.offset_message_id().to_string()),
+            None => Cow::Owned(self.inner().stored.offset_message_id().to_string()),
         }
     }
 
     /// Name of the broker that it came from.
     pub fn broker_name(&self) -> &str {
-        &self.inner.broker_name
+        &self.answer.broker_name
     }
 
     /// The queue that it came from. Its topic is the retry topic for a message that comes again.
     pub fn queue(&self) -> MessageQueue {
-        MessageQueue::new(&*self.inner.stored.topic, &*self.inner.broker_name, self.inner.stored.queue_id)
+        MessageQueue::new(
+            &*self.inner().stored.topic,
+            &*self.answer.broker_name,
+            self.inner().stored.queue_id,
+        )
     }
 
     /// Number of that queue.
     pub fn queue_id(&self) -> QueueId {
-        self.inner.stored.queue_id
+        self.inner().stored.queue_id
     }
 
     /// Position in that queue.
     pub fn queue_offset(&self) -> QueueOffset {
-        self.inner.stored.queue_offset
+        self.inner().stored.queue_offset
     }
 
     /// Position in the commit log of that broker.
     pub fn position(&self) -> LogPosition {
-        self.inner.stored.physical_offset
+        self.inner().stored.physical_offset
     }
 
     /// How often it was consumed in vain before.
     pub fn reconsume_times(&self) -> i32 {
-        self.inner.stored.reconsume_times
+        self.inner().stored.reconsume_times
     }
 
     /// The same message after it was consumed in vain once more.
     pub(crate) fn after_failure(&self) -> Self {
-        let mut after = self.clone();
-        let times = &mut Arc::make_mut(&mut after.inner).stored.reconsume_times;
-        *times = times.saturating_add(1);
-        after
+        let mut after = self.inner().clone();
+        after.stored.reconsume_times = after.stored.reconsume_times.saturating_add(1);
+        Self::alone(after, &self.answer.broker_name)
     }
 
     /// As the broker has it.
     pub(crate) fn stored(&self) -> &StoredMessage {
-        &self.inner.stored
+        &self.inner().stored
     }
 
     /// The producer's own number.
     pub fn flag(&self) -> i32 {
-        self.inner.stored.flag
+        self.inner().stored.flag
     }
 
     /// When it was sent, by the producer's clock.
     pub fn born_time(&self) -> SystemTime {
-        time(self.inner.stored.born_timestamp)
+        time(self.inner().stored.born_timestamp)
     }
 
     /// When it was stored, by the broker's clock.
     pub fn store_time(&self) -> SystemTime {
-        time(self.inner.stored.store_timestamp)
+        time(self.inner().stored.store_timestamp)
     }
 
     /// Who sent it, as the broker saw it.
     pub fn born_host(&self) -> SocketAddr {
-        self.inner.stored.born_host
+        self.inner().stored.born_host
     }
 }
 
@@ -184,8 +213,8 @@ impl fmt::Debug for ReceivedMessage {
     /// Without the body: it may be long, and secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReceivedMessage")
-            .field("topic", &self.inner.topic)
-            .field("broker_name", &self.inner.broker_name)
+            .field("topic", &self.topic())
+            .field("broker_name", &self.broker_name())
             .field("queue_id", &self.queue_id())
             .field("queue_offset", &self.queue_offset())
             .field("message_id", &self.message_id())
@@ -198,43 +227,66 @@ fn time(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(ms).unwrap_or_default())
 }
 
-/// The messages of a pulled body, those of inner batches singly. A batch that cannot be taken apart comes as it is, so
-/// that the user sees why. After an error nothing follows.
-pub(crate) struct ReceivedMessages<'a> {
-    records: StoredMessages,
-    /// What is left of an inner batch.
-    inner: Option<InnerMessages>,
-    broker_name: &'a ByteString,
+/// The messages of an answer, in their order.
+pub(crate) struct ReceivedMessages {
+    answer: Arc<Answer>,
+    at: usize,
 }
 
-impl<'a> ReceivedMessages<'a> {
-    pub(crate) fn new(body: Bytes, broker_name: &'a ByteString) -> Self {
-        Self { records: StoredMessages::new(body), inner: None, broker_name }
-    }
-}
-
-impl Iterator for ReceivedMessages<'_> {
-    type Item = Result<ReceivedMessage, MessageError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(message) = self.inner.as_mut().and_then(Iterator::next) {
-                return Some(message.map(|message| ReceivedMessage::new(message, self.broker_name)));
-            }
-            let record = match self.records.next()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(error)),
-            };
-            if record.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) {
-                if let Ok(plain) = record.clone().decompressed(MAX_BODY) {
-                    self.inner = Some(plain.unwrapped());
-                    continue;
-                }
-                // Its `body` says what is wrong.
-            }
-            return Some(Ok(ReceivedMessage::new(record, self.broker_name)));
+impl ReceivedMessages {
+    /// Takes a body apart, as far as it can be read, with topics as they are known within `namespace`. The messages of
+    /// inner batches come singly; a batch that cannot be taken apart comes as it is, so that the user sees why.
+    pub(crate) fn decode(
+        body: Bytes,
+        broker_name: &ByteString,
+        namespace: &Namespace,
+    ) -> (Self, Result<(), MessageError>) {
+        let mut messages = Vec::new();
+        let decoded = decode(body, &mut messages);
+        if namespace.name().is_some() {
+            messages.iter_mut().for_each(|message| message.enter(namespace));
         }
+        let answer = Answer { broker_name: broker_name.clone(), messages };
+        (Self { answer: Arc::new(answer), at: 0 }, decoded)
     }
+}
+
+impl Iterator for ReceivedMessages {
+    type Item = ReceivedMessage;
+
+    fn next(&mut self) -> Option<ReceivedMessage> {
+        let at = self.at;
+        self.answer.messages.get(at)?;
+        self.at += 1;
+        Some(ReceivedMessage { answer: Arc::clone(&self.answer), at })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.answer.messages.len() - self.at;
+        (left, Some(left))
+    }
+}
+
+fn decode(body: Bytes, messages: &mut Vec<Inner>) -> Result<(), MessageError> {
+    let len = body.len();
+    let mut records = StoredMessages::new(body);
+    while let Some(record) = records.next() {
+        let record = record?;
+        if messages.is_empty() {
+            messages.reserve(len / (len - records.bytes_left()).max(1)); // records are of one size, more or less
+        }
+        if record.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) {
+            if let Ok(plain) = record.clone().decompressed(MAX_BODY) {
+                for message in plain.unwrapped() {
+                    messages.push(Inner::new(message?));
+                }
+                continue;
+            }
+            // Its `body` says what is wrong.
+        }
+        messages.push(Inner::new(record));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -302,8 +354,9 @@ mod tests {
         let mut bytes = bytes::BytesMut::new();
         message.encode(&mut bytes).unwrap();
         let broker = "broker-a".into();
-        let decoded: Vec<_> = ReceivedMessages::new(bytes.freeze(), &broker).map(Result::unwrap).collect();
-        assert_eq!(decoded.len(), 1);
+        let (decoded, whole) = ReceivedMessages::decode(bytes.freeze(), &broker, &Namespace::default());
+        let decoded: Vec<_> = decoded.collect();
+        assert_eq!((decoded.len(), whole), (1, Ok(())));
         assert!(decoded[0].body().is_err());
     }
 }

@@ -229,36 +229,31 @@ impl Fetch {
     fn take(&self, source: &Source, reply: PullReply, took: Duration) -> Result<(), Error> {
         let Self { pipeline, queue, .. } = self;
         let mut next = queue.next();
-        let mut failure = None;
-        let mut wanted = Vec::new();
         let namespace = &pipeline.client.core().namespace;
-        for message in ReceivedMessages::new(reply.messages.into_bytes(), &source.broker) {
-            match message {
-                Ok(message) => {
-                    let message = message.within(namespace);
-                    next = message.queue_offset().plus(1);
-                    if selects(&queue.subscription, message.tag()) && self.passes(&message) {
-                        wanted.push((message.queue_offset(), message.stored().body.len(), message));
-                    }
-                }
-                Err(source) => {
-                    let (queue, offset) = (queue.id.to_string(), next.get());
-                    failure = Some(Error::Undecodable { queue, offset, source });
-                    break;
-                }
+        let body = reply.messages.into_bytes();
+        let (messages, decoded) = ReceivedMessages::decode(body, &source.broker, namespace);
+        let mut wanted = Vec::with_capacity(messages.size_hint().0);
+        for message in messages {
+            next = message.queue_offset().plus(1);
+            if selects(&queue.subscription, || message.tag()) && self.passes(&message) {
+                wanted.push(message);
             }
         }
-        if failure.is_none() {
+        let undecodable =
+            |source| Error::Undecodable { queue: queue.id.to_string(), offset: next.get(), source };
+        let taken = decoded.map_err(undecodable);
+        if taken.is_ok() {
             next = reply.next_begin_offset;
         }
         let mut ready = Vec::with_capacity(wanted.len());
-        queue.put(wanted, next, |message| ready.push(message));
+        let sized = |message: ReceivedMessage| (message.queue_offset(), message.stored().body.len(), message);
+        queue.put(wanted.into_iter().map(sized), next, |message| ready.push(message));
         pipeline.consumption.pulled(&queue.id.topic, ready.len(), took);
         if let Some(inbox) = &self.inbox {
             for message in ready {
                 inbox.send(message).ok(); // whoever does not listen any more has given the queue up
             }
-            return failure.map_or(Ok(()), Err);
+            return taken;
         }
         let mut deliveries = Vec::with_capacity(ready.len().div_ceil(pipeline.settings.batch));
         while !ready.is_empty() {
@@ -266,7 +261,7 @@ impl Fetch {
             deliveries.push(Delivery { queue: Arc::clone(queue), messages: Batch::new(batch) });
         }
         pipeline.dispatcher.push(deliveries);
-        failure.map_or(Ok(()), Err)
+        taken
     }
 }
 

@@ -79,14 +79,17 @@ impl ProcessQueue {
     pub(super) fn finish(&mut self, offsets: impl IntoIterator<Item = QueueOffset>) -> Held {
         let mut freed = Held::default();
         for offset in offsets {
-            let Ok(at) = self.slots.binary_search_by_key(&offset, |slot| slot.offset) else { continue };
-            if let Some(slot) = self.slots.get_mut(at).filter(|slot| !slot.finished) {
-                slot.finished = true;
+            // As a rule they finish in their order.
+            let is_first = self.slots.front().is_some_and(|first| first.offset == offset);
+            let found =
+                if is_first { Ok(0) } else { self.slots.binary_search_by_key(&offset, |slot| slot.offset) };
+            let Some(slot) = found.ok().and_then(|at| self.slots.get_mut(at)) else { continue };
+            if !std::mem::replace(&mut slot.finished, true) {
                 freed.add(slot.bytes);
             }
-        }
-        while self.slots.front().is_some_and(|slot| slot.finished) {
-            self.slots.pop_front();
+            while self.slots.front().is_some_and(|slot| slot.finished) {
+                self.slots.pop_front();
+            }
         }
         self.held.messages -= freed.messages;
         self.held.bytes -= freed.bytes;

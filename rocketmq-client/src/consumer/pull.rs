@@ -466,23 +466,22 @@ fn found(
     namespace: &Namespace,
 ) -> Result<PullOutcome, Error> {
     let broker_name = ByteString::from(queue.broker_name.as_str());
-    let mut messages = Vec::new();
+    let (decoded, whole) = ReceivedMessages::decode(reply.messages.into_bytes(), &broker_name, namespace);
+    let mut messages = Vec::with_capacity(decoded.size_hint().0);
     let mut next = begin;
-    for message in ReceivedMessages::new(reply.messages.into_bytes(), &broker_name) {
-        match message {
-            Ok(message) => {
-                next = next.max(message.queue_offset().plus(1));
-                if selects(subscription, message.tag()) {
-                    messages.push(message.within(namespace));
-                }
-            }
-            Err(source) if next == begin => {
-                return Err(Error::Undecodable { queue: queue.to_string(), offset: begin.get(), source });
-            }
-            Err(_) => return Ok(PullOutcome::Found { messages, next }),
+    for message in decoded {
+        next = next.max(message.queue_offset().plus(1));
+        if selects(subscription, || message.tag()) {
+            messages.push(message);
         }
     }
-    Ok(PullOutcome::Found { messages, next: reply.next_begin_offset })
+    match whole {
+        Ok(()) => Ok(PullOutcome::Found { messages, next: reply.next_begin_offset }),
+        Err(source) if next == begin => {
+            Err(Error::Undecodable { queue: queue.to_string(), offset: begin.get(), source })
+        }
+        Err(_) => Ok(PullOutcome::Found { messages, next }),
+    }
 }
 
 impl Subscriptions {

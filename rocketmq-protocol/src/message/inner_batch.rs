@@ -57,7 +57,7 @@ impl Iterator for InnerMessages {
             queue_offset: next,
             flag: entry.flag,
             body: left.slice_ref(entry.body),
-            properties: Properties::from_bytes(left.slice_ref(entry.properties.as_bytes())),
+            properties: Properties::from_part(&left, entry.properties.as_bytes()),
             ..shared.clone()
         };
         let left = left.slice_ref(entries.rest());

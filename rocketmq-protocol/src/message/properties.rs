@@ -147,10 +147,10 @@ impl Properties {
         Self(encoded)
     }
 
-    /// Shares `encoded`; only where that is not UTF-8 a copy with replacement characters is made.
-    pub(super) fn from_bytes(encoded: Bytes) -> Self {
-        let text = ByteString::from_utf8(encoded.clone());
-        Self(text.unwrap_or_else(|_| String::from_utf8_lossy(&encoded).into_owned().into()))
+    /// Shares `encoded`, a part of `buffer`; only where that is not UTF-8 a copy with replacement characters is made.
+    pub(super) fn from_part(buffer: &Bytes, encoded: &[u8]) -> Self {
+        let text = ByteString::from_utf8(buffer.slice_ref(encoded));
+        Self(text.unwrap_or_else(|_| String::from_utf8_lossy(encoded).into_owned().into()))
     }
 
     /// Starts from nothing.
@@ -314,7 +314,8 @@ mod tests {
             for (name, value) in last {
                 prop_assert_eq!(properties.get(name), Some(value));
             }
-            drop(Properties::from_bytes(Bytes::from(bytes)));
+            let bytes = Bytes::from(bytes);
+            drop(Properties::from_part(&bytes, &bytes));
         }
 
         #[test]
@@ -346,6 +347,6 @@ mod tests {
     fn a_string_that_is_not_utf8_keeps_its_good_pairs() {
         let bytes = Bytes::from_static(b"a\x01b\x02k\x01\xff\x02");
         assert_eq!(PropertiesRef::new(&bytes).iter().collect::<Vec<_>>(), [("a", "b")]);
-        assert_eq!(Properties::from_bytes(bytes).get("k"), Some("\u{fffd}"));
+        assert_eq!(Properties::from_part(&bytes, &bytes).get("k"), Some("\u{fffd}"));
     }
 }

@@ -53,10 +53,19 @@ impl StoredMessage {
         if bytes.is_empty() {
             return Ok(None);
         }
+        Self::decode_next(bytes, &mut ByteString::default()).map(Some)
+    }
+
+    /// Takes the record off the front of `bytes`. A topic that is the `last` one shares it, and becomes it otherwise.
+    #[inline]
+    fn decode_next(bytes: &mut Bytes, last: &mut ByteString) -> Result<Self, MessageError> {
         let record = StoredMessageRef::parse(bytes)?;
-        let topic = ByteString::from_utf8(bytes.slice_ref(record.topic().as_bytes()));
+        if *last != *record.topic() {
+            let topic = ByteString::from_utf8(bytes.slice_ref(record.topic().as_bytes()));
+            *last = topic.map_err(|source| MessageError::Text { field: "topic", source })?;
+        }
         let message = Self {
-            topic: topic.map_err(|source| MessageError::Text { field: "topic", source })?,
+            topic: last.clone(),
             queue_id: record.queue_id(),
             queue_offset: record.queue_offset(),
             physical_offset: record.physical_offset(),
@@ -69,11 +78,11 @@ impl StoredMessage {
             reconsume_times: record.reconsume_times(),
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: bytes.slice_ref(record.body()),
-            properties: Properties::from_bytes(bytes.slice_ref(record.properties().as_bytes())),
+            properties: Properties::from_part(bytes, record.properties().as_bytes()),
         };
         let size = record.total_size();
         bytes.advance(size);
-        Ok(Some(message))
+        Ok(message)
     }
 
     /// Appends the record to `out` and returns its length. The CRC is computed anew.
@@ -128,24 +137,35 @@ impl StoredMessage {
 #[derive(Clone, Debug)]
 pub struct StoredMessages {
     left: Bytes,
+    /// That of the last one: as a rule the messages of a body have one topic, which need not be read again.
+    topic: ByteString,
 }
 
 impl StoredMessages {
     /// Takes the body of a pull, pop, query or view answer.
     pub const fn new(body: Bytes) -> Self {
-        Self { left: body }
+        Self { left: body, topic: ByteString::EMPTY }
+    }
+
+    /// Bytes of the records that are still to come.
+    pub const fn bytes_left(&self) -> usize {
+        self.left.len()
     }
 }
 
 impl Iterator for StoredMessages {
     type Item = Result<StoredMessage, MessageError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let next = StoredMessage::decode(&mut self.left);
+        if self.left.is_empty() {
+            return None;
+        }
+        let next = StoredMessage::decode_next(&mut self.left, &mut self.topic);
         if next.is_err() {
             self.left.clear();
         }
-        next.transpose()
+        Some(next)
     }
 }
 
