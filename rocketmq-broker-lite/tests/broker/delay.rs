@@ -12,7 +12,7 @@ use rocketmq_protocol::transport::{Connection, Connector, RequestError};
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset, ResponseCode};
 use tokio::sync::mpsc;
 
-use crate::support::{LONG, Process, connector, message};
+use crate::support::{LONG, Process, comes_true, connector, message};
 
 const SCHEDULE: &str = "SCHEDULE_TOPIC_XXXX";
 
@@ -165,12 +165,7 @@ async fn messages_that_wait_while_the_process_is_killed_still_come() {
     process.child.wait().unwrap();
     let at = start_on(folder.path()).await;
     at.cluster.clock().advance(Duration::from_secs(2));
-    let all = async {
-        while at.count("orders", 2) < 20 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(LONG, all).await.unwrap();
+    assert!(comes_true(|| at.count("orders", 2) >= 20).await);
     at.cluster.shutdown().await.unwrap();
 }
 

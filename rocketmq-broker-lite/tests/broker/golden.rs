@@ -12,7 +12,7 @@ use rocketmq_protocol::transport::{Connection, RequestError};
 use rocketmq_protocol::{QueueOffset, ResponseCode};
 use serde::Deserialize;
 
-use crate::support::{LONG, connector};
+use crate::support::{LONG, comes_true, connector};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -108,12 +108,7 @@ async fn messages_that_wait_in_a_java_store_are_delivered_once() {
         let builder = Standalone::builder().config(golden_config()).store(&store);
         let cluster = builder.start().await.unwrap();
         // Six that Java delivered; one of the levels 16 and 17 each and two of 18 waited.
-        let all = async {
-            while delivered(&cluster) < 10 {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(LONG, all).await.unwrap();
+        assert!(comes_true(|| delivered(&cluster) >= 10).await);
         let entries =
             cluster.broker().store().entries("DelayTopic", QueueId::ZERO, QueueOffset::new(6), 4).unwrap();
         let mut levels: Vec<_> = entries

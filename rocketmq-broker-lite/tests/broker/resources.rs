@@ -5,14 +5,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
 
 use rocketmq_protocol::body::{ConsumerData, HeartbeatData, SubscriptionData};
 use rocketmq_protocol::requests::*;
 use rocketmq_protocol::{QueueId, QueueOffset};
 use tokio::task::JoinSet;
 
-use crate::support::{LONG, Process, connector, message};
+use crate::support::{LONG, Process, comes_true, connector, message};
 
 /// MiB in memory, mapped files included.
 fn resident(process: &Process) -> f64 {
@@ -122,13 +121,8 @@ async fn clients_that_vanish_leave_neither_sockets_nor_memory_behind() {
                 (first..first + 50).map(|number| vanish(process.broker.clone(), number)).collect();
             clients.join_all().await;
         }
-        let settled = async {
-            while sockets(&process) > before {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let settled = tokio::time::timeout(LONG, settled).await;
-        assert!(settled.is_ok(), "{before} sockets before, {} after", sockets(&process));
+        let settled = comes_true(|| sockets(&process) <= before).await;
+        assert!(settled, "{before} sockets before, {} after", sockets(&process));
         resident_after.push(resident(&process));
     }
     eprintln!("MiB after each 1000: {resident_after:.1?}");

@@ -20,6 +20,16 @@ impl Service for Nothing {
     fn serve(&self, _: Call) {}
 }
 
+/// Waits until `holds`. False when it does not within [`LONG`].
+pub(crate) async fn comes_true(mut holds: impl FnMut() -> bool) -> bool {
+    let polling = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, polling).await.is_ok()
+}
+
 pub(crate) fn connector() -> Connector {
     Connector::new(TransportOptions::default(), Arc::new(Nothing))
 }

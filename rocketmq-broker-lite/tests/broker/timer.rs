@@ -10,7 +10,7 @@ use rocketmq_protocol::transport::{Connection, Connector, RequestError};
 use rocketmq_protocol::{LogPosition, QueueId, ResponseCode};
 use tokio::sync::mpsc;
 
-use crate::support::{LONG, Process, connector, message};
+use crate::support::{LONG, Process, comes_true, connector, message};
 
 struct Fixture {
     cluster: Standalone,
@@ -65,12 +65,7 @@ impl Fixture {
             let bytes = std::fs::read(&path).ok()?;
             Some(i64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?))
         };
-        let wait = async {
-            while known().is_none_or(|known| known < count) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(LONG, wait).await.unwrap();
+        assert!(comes_true(|| known().is_some_and(|known| known >= count)).await);
     }
 
     fn advance(&self, seconds: u64) {
@@ -314,13 +309,11 @@ async fn timer_log_files_go_when_no_message_of_theirs_waits() {
     assert_eq!(files(), 3, "the first message waits in the first file");
     at.advance(3600);
     assert_eq!(at.next().await.body, "0");
-    let gone = async {
-        while files() > 1 {
-            at.advance(1);
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    let gone = || {
+        at.advance(1);
+        files() <= 1
     };
-    tokio::time::timeout(LONG, gone).await.unwrap();
+    assert!(comes_true(gone).await);
     at.cluster.shutdown().await.unwrap();
 }
 
