@@ -26,12 +26,12 @@ impl Deadline {
 
     /// What is left; zero when it is over.
     pub(crate) fn left(self) -> Duration {
-        self.left_at(Instant::now())
+        self.at.saturating_duration_since(Instant::now())
     }
 
-    /// What is left at `now`.
-    pub(crate) fn left_at(self, now: Instant) -> Duration {
-        self.at.saturating_duration_since(now)
+    /// When it is over.
+    pub(crate) fn at(self) -> Instant {
+        self.at
     }
 
     /// How long it has been running.

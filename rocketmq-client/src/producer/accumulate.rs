@@ -209,7 +209,7 @@ async fn flush(shared: &Shared, key: &Key, number: u64) {
     let results = match messages.pop() {
         // Alone it needs no batch, and may be compressed.
         Some(only) if messages.is_empty() => {
-            let sent = shared.dispatch_admitted(&only, MessageKind::Normal, &target, deadline).await;
+            let sent = shared.dispatch(&only, MessageKind::Normal, &target, deadline).await;
             sent.map(|sent| vec![sent.into_receipt(&only)])
         }
         last => {

@@ -40,6 +40,7 @@ pub use builder::ProducerBuilder;
 pub use fault_table::LatencyFault;
 pub use interceptor::{EndTransactionEvent, MessageKind, SendEvent, SendInterceptor, StoredAt};
 pub use options::SendOptions;
+use outgoing::compressed;
 pub(crate) use outgoing::now_ms;
 pub use receipt::{BatchReceipt, SendReceipt, SendStatus};
 pub(crate) use request_reply::AwaitedReplies;
@@ -147,7 +148,8 @@ impl Producer {
                 return Box::pin(accumulator.send(&self.shared, message, options.target, deadline)).await;
             }
         }
-        let sent = self.shared.dispatch(&mut message, MessageKind::Normal, &options.target, deadline).await?;
+        let _permit = self.shared.admit(&mut message, deadline).await?;
+        let sent = self.shared.dispatch(&message, MessageKind::Normal, &options.target, deadline).await?;
         Ok(sent.into_receipt(&message))
     }
 
@@ -158,10 +160,9 @@ impl Producer {
     /// As [`Producer::send`], short of what brokers would say.
     pub async fn send_oneway(&self, mut message: Message) -> Result<(), Error> {
         let deadline = self.deadline_of(None);
-        interceptor::before_send(&self.shared.interceptors, &mut message).await?;
-        message.validate(self.shared.settings.max_message_size)?;
-        let _permit = self.shared.in_flight.enter(message.body.len(), deadline).await?;
-        let mut outgoing = self.shared.prepare(&message, MessageKind::Normal).await?;
+        let _permit = self.shared.admit(&mut message, deadline).await?;
+        let body = compressed(&message.body, &self.shared.settings).await;
+        let mut outgoing = self.shared.prepare(&message, body, MessageKind::Normal)?;
         self.shared.deliver_oneway(&mut outgoing, deadline).await
     }
 

@@ -76,12 +76,16 @@ pub(super) fn blank_request(group: &ByteString, default_queues: i32) -> SendMess
 }
 
 impl Shared {
-    /// Gives the message its id and compresses a long body.
-    pub(super) async fn prepare(&self, message: &Message, kind: MessageKind) -> Result<Outgoing, Error> {
+    /// Gives the message its id; `body` is its body as [`compressed`] left it.
+    pub(super) fn prepare(
+        &self,
+        message: &Message,
+        (body, mut sys_flag): (Bytes, SysFlag),
+        kind: MessageKind,
+    ) -> Result<Outgoing, Error> {
         let now = now_ms();
         let core = self.client.core();
         let (mut properties, message_id) = with_unique_key(&message.properties, &core.unique_keys, now)?;
-        let (body, mut sys_flag) = compressed(&message.body, &self.settings).await;
         if kind == MessageKind::TransactionHalf {
             let half =
                 properties.to_builder().set(property::TRAN_MSG, "true").set(property::PGROUP, &self.group);
@@ -129,7 +133,7 @@ pub(super) fn with_unique_key(
 }
 
 /// The body as it goes out. One that does not get smaller, or that the compressor fails on, goes out as it is.
-async fn compressed(body: &Bytes, settings: &Settings) -> (Bytes, SysFlag) {
+pub(super) async fn compressed(body: &Bytes, settings: &Settings) -> (Bytes, SysFlag) {
     if body.len() < settings.compress_above {
         return (body.clone(), SysFlag::NONE);
     }

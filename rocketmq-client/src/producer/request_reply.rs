@@ -120,7 +120,9 @@ impl Producer {
         let topic = message.topic().to_owned();
         self.be_known_to_repliers(&message.topic, deadline).await?;
         let (_expected, reply) = core.replies.expect(&correlation_id);
-        let sent = self.shared.dispatch(&mut message, MessageKind::Normal, &Target::Turn, deadline).await?;
+        let permit = self.shared.admit(&mut message, deadline).await?;
+        let sent = self.shared.dispatch(&message, MessageKind::Normal, &Target::Turn, deadline).await?;
+        drop(permit); // what waits for its reply is on its way no more
         let replied = tokio::time::timeout(deadline.left(), reply).await;
         replied.ok().and_then(Result::ok).ok_or_else(|| Error::NoReply {
             topic,
@@ -161,7 +163,8 @@ impl Producer {
         let deadline = self.deadline_of(None);
         // The broker that the request came through has had a heartbeat of the requester.
         let same_broker = Target::Broker(request.broker_name().into());
-        let sent = self.shared.dispatch(&mut message, MessageKind::Reply, &same_broker, deadline).await?;
+        let _permit = self.shared.admit(&mut message, deadline).await?;
+        let sent = self.shared.dispatch(&message, MessageKind::Reply, &same_broker, deadline).await?;
         Ok(sent.into_receipt(&message))
     }
 }

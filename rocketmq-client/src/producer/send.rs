@@ -14,7 +14,7 @@ use super::batch::{self, Batch};
 use super::in_flight::Permit;
 use super::interceptor::{MessageKind, SendEvent, StoredAt, before_send};
 use super::options::Target;
-use super::outgoing::{Outgoing, Shape, blank_request};
+use super::outgoing::{Outgoing, Shape, blank_request, compressed};
 use super::receipt::{BatchReceipt, SendReceipt, SendStatus};
 use crate::deadline::Deadline;
 use crate::error::Attempt;
@@ -49,19 +49,7 @@ pub(super) struct Dispatched {
 }
 
 impl Shared {
-    /// Sends one message, as the interceptors leave it: interceptors, checks, room, attempts.
-    pub(super) async fn dispatch(
-        &self,
-        message: &mut Message,
-        kind: MessageKind,
-        target: &Target,
-        deadline: Deadline,
-    ) -> Result<Dispatched, Error> {
-        let _permit = self.admit(message, deadline).await?;
-        self.dispatch_admitted(message, kind, target, deadline).await
-    }
-
-    /// Interceptors, checks, room.
+    /// What comes before a message is sent: interceptors, checks, room.
     pub(super) async fn admit(&self, message: &mut Message, deadline: Deadline) -> Result<Permit<'_>, Error> {
         if !self.interceptors.is_empty() {
             Box::pin(before_send(&self.interceptors, message)).await?;
@@ -70,15 +58,16 @@ impl Shared {
         self.in_flight.enter(message.body.len(), deadline).await
     }
 
-    /// As [`Shared::dispatch`], for a message that has room already.
-    pub(super) async fn dispatch_admitted(
+    /// Sends one message that has room: [`Shared::admit`].
+    pub(super) async fn dispatch(
         &self,
         message: &Message,
         kind: MessageKind,
         target: &Target,
         deadline: Deadline,
     ) -> Result<Dispatched, Error> {
-        let mut outgoing = self.prepare(message, kind).await?;
+        let body = compressed(&message.body, &self.settings).await;
+        let mut outgoing = self.prepare(message, body, kind)?;
         let choice = match target {
             Target::Turn => Choice::Turn { first: None },
             _ => Box::pin(self.choose(target, message, deadline)).await?,
@@ -238,27 +227,29 @@ impl Shared {
             };
             let began = Instant::now();
             let within = self.settings.attempt_timeout.map_or(deadline, |limit| deadline.within(limit));
-            let attempt = self.attempt(outgoing, &broker, began, within).await;
+            let mut attempt = self.attempt(outgoing, &broker, began, within).await;
             if let (Some(faults), Choice::Turn { .. }) = (&self.faults, &choice) {
                 match &attempt {
                     Err(error) if counts_as_fault(error) => faults.failed(&broker),
                     _ => faults.worked(&broker, began.elapsed()),
                 }
             }
+            if let Ok(sent) = &mut attempt {
+                let earlier = stored_not_ok.is_some();
+                let unanswered = |attempt: &Attempt| attempt.error.may_have_been_stored();
+                sent.may_be_duplicate = earlier || attempts.iter().any(unanswered);
+                counted += 1;
+                let again = self.settings.retry_not_ok
+                    && sent.stored.status != SendStatus::Ok
+                    && matches!(choice, Choice::Turn { .. })
+                    && elsewhere
+                    && counted < self.settings.max_attempts;
+                if !again {
+                    return attempt;
+                }
+            }
             let error = match attempt {
-                Ok(mut sent) => {
-                    let earlier = stored_not_ok.is_some();
-                    let unanswered = |attempt: &Attempt| attempt.error.may_have_been_stored();
-                    sent.may_be_duplicate = earlier || attempts.iter().any(unanswered);
-                    counted += 1;
-                    let again = self.settings.retry_not_ok
-                        && sent.stored.status != SendStatus::Ok
-                        && matches!(choice, Choice::Turn { .. })
-                        && elsewhere
-                        && counted < self.settings.max_attempts;
-                    if !again {
-                        return Ok(sent);
-                    }
+                Ok(sent) => {
                     stored_not_ok = Some(sent);
                     continue;
                 }
@@ -383,11 +374,11 @@ impl Shared {
             Box::pin(self.check_version(outgoing, &connection, deadline)).await?;
             now = Instant::now();
         }
-        let (request, left) = (&outgoing.request, deadline.left_at(now));
+        let (request, until) = (&outgoing.request, deadline.at());
         let (code, reply) = match outgoing.shape {
-            Shape::Single => connection.call_coded_from(now, request, left).await,
-            Shape::Batch => connection.call_coded_from(now, &SendBatchMessage(request.clone()), left).await,
-            Shape::Reply => connection.call_coded_from(now, &SendReplyMessage(request.clone()), left).await,
+            Shape::Single => connection.call_coded_until(request, now, until).await,
+            Shape::Batch => connection.call_coded_until(&SendBatchMessage(request.clone()), now, until).await,
+            Shape::Reply => connection.call_coded_until(&SendReplyMessage(request.clone()), now, until).await,
         }?;
         let queue = MessageQueue::new(&**outgoing.topic(), broker, reply.queue_id);
         let (status, broker_addr) = (SendStatus::from_code(code), connection.peer());

@@ -170,7 +170,9 @@ impl TransactionProducer {
         let shared = &self.producer.shared;
         let deadline = self.producer.deadline_of(None);
         let kind = MessageKind::TransactionHalf;
-        let dispatched = shared.dispatch(&mut message, kind, &Target::Turn, deadline).await?;
+        let permit = shared.admit(&mut message, deadline).await?;
+        let dispatched = shared.dispatch(&message, kind, &Target::Turn, deadline).await?;
+        drop(permit);
         let stored = &dispatched.sent.stored;
         let half = Transaction {
             topic: stored.queue.topic.as_str().into(),

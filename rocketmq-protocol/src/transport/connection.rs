@@ -178,21 +178,21 @@ impl Connection {
         request: &R,
         timeout: Duration,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
-        self.call_coded_from(Instant::now(), request, timeout).await
+        let now = Instant::now();
+        self.call_coded_until(request, now, now + timeout.min(LONGEST_WAIT)).await
     }
 
-    /// As [`Connection::call_coded`], for callers that know what time it is: `timeout` counts from `now`.
+    /// As [`Connection::call_coded`], for callers that know what time it is `now`, and by when they want the reply.
     ///
     /// # Errors
     /// As for [`Connection::call`].
-    pub async fn call_coded_from<R: Request>(
+    pub async fn call_coded_until<R: Request>(
         &self,
-        now: Instant,
         request: &R,
-        timeout: Duration,
+        now: Instant,
+        overdue_at: Instant,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
         let reads = self.shared.reads.load(Ordering::Relaxed);
-        let overdue_at = now + timeout.min(LONGEST_WAIT);
         let (sender, answer) = oneshot::channel();
         let mut call = Some(PendingCall { reply: sender, overdue_at });
         let opaque = match self.try_enqueue(request, &mut call)? {
@@ -207,6 +207,7 @@ impl Connection {
         let answer = match answer {
             Ok(answer) => answer,
             Err(_) if Instant::now() >= overdue_at => {
+                let timeout = overdue_at.saturating_duration_since(now);
                 if timeout >= SILENCE && self.shared.reads.load(Ordering::Relaxed) == reads {
                     warn!(peer = self.shared.name, silent_for = ?timeout, "connection closed: the peer answers nothing");
                     self.close();
