@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
-    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, RecallHandle, StoredMessageRef,
-    SysFlag, UniqueKeyGenerator,
+    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, RecallHandle, SysFlag,
+    UniqueKeyGenerator,
     batch::{self, BatchEntry},
     property,
 };
@@ -364,9 +364,9 @@ impl SendService {
             OffsetMessageId { host: self.with.store_host, position }.write(ids);
             let mut rest = records;
             for _ in 1..appended.count {
-                let size = StoredMessageRef::parse(rest).map_or(0, |record| record.total_size());
-                position = position.plus(i64::try_from(size).unwrap_or_default());
-                rest = rest.get(size..).unwrap_or_default();
+                let size = rest.first_chunk().map_or(0, |size| u32::from_be_bytes(*size));
+                position = position.plus(size.into());
+                rest = usize::try_from(size).ok().and_then(|size| rest.get(size..)).unwrap_or_default();
                 ids.extend_from_slice(b",");
                 OffsetMessageId { host: self.with.store_host, position }.write(ids);
             }

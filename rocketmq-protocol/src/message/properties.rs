@@ -31,7 +31,7 @@ impl<'a> PropertiesRef<'a> {
 
     /// The property string as text. Copies only where it is not UTF-8, and replaces what is not.
     pub fn to_text(self) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.0)
+        std::str::from_utf8(self.0).map_or_else(|_| String::from_utf8_lossy(self.0), Cow::Borrowed)
     }
 
     /// The value of `name`.
