@@ -14,9 +14,6 @@ const COPY_BELOW: usize = 4 * 1024;
 /// Size of the buffers that headers and small bodies share.
 const CHUNK: usize = 16 * 1024;
 
-/// What most headers fit into. A buffer with less room is left as it is: to grow, it would be copied.
-const HEAD: usize = 512;
-
 /// Slices of one write; more than Linux takes at once would be cut off.
 const MAX_SLICES: usize = 64;
 
@@ -45,10 +42,9 @@ impl Outbox {
         head: impl FnOnce(&mut BytesMut) -> Result<(), FrameTooLong>,
         body: &Segments,
     ) -> Result<(), FrameTooLong> {
-        let copied: usize = body.iter().map(Bytes::len).filter(|len| *len <= COPY_BELOW).sum();
-        if self.tail.capacity() - self.tail.len() < HEAD + copied {
-            self.seal();
-            self.tail.reserve(CHUNK.max(HEAD + copied));
+        if self.is_empty() {
+            // What was in the buffer is written, as a rule, so that it can begin anew: later, frames would have to be moved.
+            self.tail.reserve(CHUNK);
         }
         let before = self.tail.len();
         head(&mut self.tail)?;
