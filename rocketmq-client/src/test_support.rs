@@ -325,7 +325,8 @@ impl Service for BrokerService {
 impl FakeBroker {
     /// Answers the heartbeats that were told to wait.
     pub(crate) fn answer_late_heartbeats(&self) {
-        for call in std::mem::take(&mut *self.script.later.lock().unwrap()) {
+        let late = std::mem::take(&mut *self.script.later.lock().unwrap());
+        for call in late {
             self.heartbeats.lock().unwrap().push(call.read().unwrap());
             call.reply(&HeartbeatReply { supports_v2: None, subscription_changed: None });
         }
@@ -360,7 +361,8 @@ impl FakeBroker {
 
     /// Closes every connection.
     pub(crate) fn hang_up(&self) {
-        for (_, connection) in std::mem::take(&mut *self.script.connections.lock().unwrap()) {
+        let connections = std::mem::take(&mut *self.script.connections.lock().unwrap());
+        for (_, connection) in connections {
             connection.close();
         }
     }

@@ -184,7 +184,8 @@ impl QueueTable {
         let _writing = lock(&self.writing);
         let mut outcome = Ok(());
         let mut left = Vec::new();
-        for queue in std::mem::take(&mut *lock(&self.unwritten)) {
+        let unwritten = std::mem::take(&mut *lock(&self.unwritten)); // no lock while files are written: appenders take it
+        for queue in unwritten {
             if !all && queue.unwritten() < WORTH_A_WRITE {
                 left.push(queue);
                 continue;

@@ -43,7 +43,8 @@ impl Dispatcher {
     pub(super) async fn next(&self) -> Option<Delivery> {
         loop {
             self.available.acquire().await.ok()?.forget();
-            match self.lock().pop_front() {
+            let next = self.lock().pop_front();
+            match next {
                 Some(delivery) if delivery.queue.is_leaving() => {}
                 next => return next,
             }

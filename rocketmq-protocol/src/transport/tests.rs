@@ -204,7 +204,8 @@ async fn the_server_may_call_its_client() {
     let connection = connector.connect(&server.local_addr().to_string()).await.unwrap();
     let waiting = tokio::spawn(async move { connection.call(&min_offset(), LONG).await });
     let call = loop {
-        if let Some(call) = service.kept.lock().unwrap().pop() {
+        let kept = service.kept.lock().unwrap().pop();
+        if let Some(call) = kept {
             break call;
         }
         tokio::task::yield_now().await;

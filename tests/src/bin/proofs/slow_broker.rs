@@ -56,7 +56,8 @@ impl Shared {
     async fn until_slow_broker_is_used(&self) -> Result<Instant, Failure> {
         let until = Instant::now() + RETURN;
         while Instant::now() < until {
-            if let Some(at) = self.phase().first_at_slow {
+            let first = self.phase().first_at_slow;
+            if let Some(at) = first {
                 return Ok(at);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
