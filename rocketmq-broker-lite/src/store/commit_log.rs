@@ -299,7 +299,7 @@ impl CommitLog {
         self.slice(&file, start, start + message.total_size())
     }
 
-    /// Bytes of a file, without a copy. Reading old ones costs the new ones no memory.
+    /// Bytes of a file, without a copy. Where whole stretches of old ones are read, the new ones keep their memory.
     pub(super) fn slice(&self, file: &Arc<MappedFile>, start: usize, end: usize) -> Option<Bytes> {
         if self.is_old(file, end) { file.slice_once(start, end) } else { file.slice(start, end) }
     }

@@ -127,8 +127,8 @@ impl MappedFile {
         Some(Bytes::from_owner(Slice { file: Arc::clone(self), start, end }))
     }
 
-    /// As [`MappedFile::slice`], of bytes that nobody is likely to read again soon: once they are read, they are the first to leave memory
-    /// when that gets short, before the end of the log does.
+    /// As [`MappedFile::slice`], of bytes that nobody is likely to read again soon: once somebody has read across the end of their block, they
+    /// are the first to leave memory when that gets short, before the end of the log does.
     pub(super) fn slice_once(self: &Arc<Self>, start: usize, end: usize) -> Option<Bytes> {
         self.readable().get(start..end)?;
         Some(Bytes::from_owner(ReadOnce(Slice { file: Arc::clone(self), start, end })))
