@@ -106,6 +106,9 @@ async fn vanish_after_a_request(broker: &str, number: usize) {
     }
 }
 
+/// What 3000 clients may leave. Those of one kind, let go of never, would leave 600 times the 4 KiB or more of a client.
+const LEFT: f64 = 1.0;
+
 #[tokio::test]
 async fn clients_that_vanish_leave_neither_sockets_nor_memory_behind() {
     let store = tempfile::tempdir().unwrap();
@@ -115,7 +118,9 @@ async fn clients_that_vanish_leave_neither_sockets_nor_memory_behind() {
     connection.call(&message("orders", 0, "x"), LONG).await.unwrap();
     let before = sockets(&process);
     let mut resident_after = Vec::new();
-    for _ in 0..5 {
+    // The heap of a busy machine grows to what its worst moments took, and then no further.
+    while !resident_after.last_chunk().is_some_and(|[first, _, _, last]| last - first < LEFT) {
+        assert!(resident_after.len() < 30, "MiB after each 1000 clients: {resident_after:.1?}");
         for first in (0..1000).step_by(50) {
             let clients: JoinSet<()> =
                 (first..first + 50).map(|number| vanish(process.broker.clone(), number)).collect();
@@ -126,8 +131,5 @@ async fn clients_that_vanish_leave_neither_sockets_nor_memory_behind() {
         resident_after.push(resident(&process));
     }
     eprintln!("MiB after each 1000: {resident_after:.1?}");
-    // The first ones fill pools that stay. A client that is not let go of has 4 KiB or more.
-    let grown = resident_after[4] - resident_after[1];
-    assert!(grown < 2.0, "3000 clients left {grown:.1} MiB: {resident_after:.1?}");
     connection.call(&message("orders", 0, "x"), LONG).await.unwrap();
 }
