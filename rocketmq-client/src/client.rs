@@ -279,11 +279,22 @@ impl Drop for Handle {
     }
 }
 
+/// Runs `work` until it is done or `stop` is cancelled; then it is dropped where it waits. In a box: tokio's code for a
+/// task is compiled for each type of one.
+pub(crate) fn spawn_until(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let stop = stop.clone();
+    let work: BoxFuture<'static, ()> = Box::pin(work);
+    tasks.spawn(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
+}
+
 impl Core {
     /// Runs `work` until it is done or the client stops; then it is dropped where it waits.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { stop.run_until_cancelled(work).await.unwrap_or_default() });
+        spawn_until(&self.tasks, &self.stop, work);
     }
 
     async fn shutdown(&self) {

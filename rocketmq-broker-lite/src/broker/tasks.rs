@@ -2,22 +2,27 @@
 
 use std::future::Future;
 
+use futures_util::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::store::ConfigFileError;
 
 /// Spawns on behalf of the broker, which waits for all of it when it stops.
+///
+/// In boxes: tokio's code for a task is compiled for each type of one.
 #[derive(Clone, Default)]
 pub(super) struct Tasks(TaskTracker);
 
 impl Tasks {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task: BoxFuture<'static, ()> = Box::pin(task);
         self.0.spawn(task);
     }
 
     /// Runs what may wait for the disk.
     pub(super) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        let work: Box<dyn FnOnce() + Send> = Box::new(work);
         self.0.spawn_blocking(work);
     }
 

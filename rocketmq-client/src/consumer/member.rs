@@ -39,6 +39,7 @@ use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
 use super::subscription_check::SubscriptionCheck;
 use super::worker::work;
+use crate::client::spawn_until;
 use crate::client_builder::ClientChoice;
 use crate::members::ConsumerRegistration;
 use crate::membership::Membership;
@@ -362,8 +363,7 @@ impl Setup {
         let background = TaskTracker::new();
         if let Some(assigned) = assigned {
             let keeper = keep_locks(Arc::clone(&pipeline), Arc::clone(&assignment), assigned);
-            let kill = kill.clone();
-            background.spawn(async move { kill.run_until_cancelled(keeper).await.unwrap_or_default() });
+            spawn_until(&background, &kill, keeper);
         }
         Ok(Member {
             pipeline,

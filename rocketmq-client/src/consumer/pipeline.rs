@@ -17,6 +17,7 @@ use super::offset_store::OffsetStore;
 use super::start_offset::ConsumeFrom;
 use super::steering::Steering;
 use super::subscription_check::SubscriptionCheck;
+use crate::client::spawn_until;
 use crate::{Client, ReceivedMessage};
 
 /// What the tasks of a consumer share.
@@ -68,7 +69,6 @@ impl Pipeline {
     /// Runs `work` until it is done; when the consumer is dropped, or its shutdown takes too long, it is dropped where
     /// it waits.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
-        self.tasks.spawn(async move { kill.run_until_cancelled(work).await.unwrap_or_default() });
+        spawn_until(&self.tasks, &self.kill, work);
     }
 }

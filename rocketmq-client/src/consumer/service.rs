@@ -19,6 +19,7 @@ use super::handler::{self, Ack, Batch};
 use super::listener::Listener;
 use super::orderly::{self, OrderlyAck, OrderlyContext};
 use super::pipeline::Pipeline;
+use crate::client::spawn_until;
 use crate::members::ConsumerService;
 use crate::{Client, ReceivedMessage};
 
@@ -82,10 +83,7 @@ impl ConsumerService for MemberService {
             result.spent_time_mills = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
             call.reply(&ConsumeMessageDirectlyReply { result });
         };
-        let kill = self.kill.clone();
-        self.pipeline
-            .tasks
-            .spawn(async move { kill.run_until_cancelled(handling).await.unwrap_or_default() });
+        spawn_until(&self.pipeline.tasks, &self.kill, handling);
     }
 }
 

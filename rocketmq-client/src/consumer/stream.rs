@@ -20,6 +20,7 @@ use super::dispatch;
 use super::member::{Member, Setup, member_methods, setup_methods};
 use super::pipeline::Pipeline;
 use super::worker::send_back;
+use crate::client::spawn_until;
 use crate::{Error, ReceivedMessage};
 
 /// Gives out messages one by one, each to be acknowledged when it is done.
@@ -240,7 +241,8 @@ impl Delivery {
                 send_back(pipeline, Arc::clone(queue), &[message], delay_level).await;
             }
         };
-        tasks.spawn_on(async move { kill.run_until_cancelled(failing).await.unwrap_or_default() }, &runtime);
+        let _entered = runtime.enter();
+        spawn_until(&tasks, &kill, failing);
     }
 }
 

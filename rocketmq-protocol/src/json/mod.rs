@@ -75,12 +75,13 @@ pub enum JsonError {
 /// # Errors
 /// When the text is not what fastjson prints, exceeds a limit, or is not a `T`.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
-    let relaxed = relaxed::relax(text)?;
-    if relaxed.has_references {
-        let value = serde_json::from_str(&relaxed.text).map_err(JsonError::Shape)?;
-        return serde_json::from_value(back_reference::resolve(value)?).map_err(JsonError::Shape);
+    let mut text = relaxed::relax(text)?;
+    if text.has_references {
+        let value = serde_json::from_str(&text.text).map_err(JsonError::Shape)?;
+        // Printed again and not read from the value, which would compile every body a second time.
+        text.text = back_reference::resolve(value)?.to_string().into();
     }
-    serde_json::from_str(&relaxed.text).map_err(JsonError::Shape)
+    serde_json::from_str(&text.text).map_err(JsonError::Shape)
 }
 
 /// Prints a body without blanks.

@@ -19,19 +19,15 @@ pub enum JsonStyle {
 
 pub(super) fn print<T: Serialize + ?Sized>(value: &T, style: JsonStyle) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(128);
-    match style {
-        JsonStyle::Fastjson => {
-            value.serialize(&mut Serializer::with_formatter(&mut out, Fastjson::default()))?
-        }
-        JsonStyle::Standard => value.serialize(&mut Serializer::with_formatter(&mut out, Ascii))?,
-    }
+    value.serialize(&mut Serializer::with_formatter(&mut out, Styled::new(style)))?;
     Ok(out)
 }
 
-/// Holds each key back until its end tells what it is.
-#[derive(Default)]
-struct Fastjson {
-    /// Between the beginning and the end of a key.
+/// Prints both styles: a formatter for each would compile every body twice. As fastjson, it holds each key back until
+/// its end tells what it is.
+struct Styled {
+    style: JsonStyle,
+    /// Between the beginning and the end of a key that is held back.
     in_key: bool,
     /// The key is an integer and is written already, without quotes.
     bare: bool,
@@ -39,7 +35,11 @@ struct Fastjson {
     key: String,
 }
 
-impl Fastjson {
+impl Styled {
+    fn new(style: JsonStyle) -> Self {
+        Self { style, in_key: false, bare: false, key: String::new() }
+    }
+
     /// Before an integer is written.
     fn integer(&mut self) {
         self.bare = self.in_key;
@@ -55,7 +55,7 @@ macro_rules! integers {
     )*};
 }
 
-impl Formatter for Fastjson {
+impl Formatter for Styled {
     integers! {
         write_i8(i8);
         write_i16(i16);
@@ -68,7 +68,7 @@ impl Formatter for Fastjson {
     }
 
     fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.in_key = true;
+        self.in_key = self.style == JsonStyle::Fastjson;
         self.bare = false;
         self.key.clear();
         CompactFormatter.begin_object_key(out, first)
@@ -88,7 +88,10 @@ impl Formatter for Fastjson {
             self.key.push_str(text);
             return Ok(());
         }
-        CompactFormatter.write_string_fragment(out, text)
+        match self.style {
+            JsonStyle::Fastjson => CompactFormatter.write_string_fragment(out, text),
+            JsonStyle::Standard => write_ascii(out, text),
+        }
     }
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
@@ -125,23 +128,19 @@ impl Formatter for Fastjson {
 }
 
 /// Escapes whatever is not ASCII, UTF-16 unit by unit.
-struct Ascii;
-
-impl Formatter for Ascii {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
-        let mut rest = text;
-        while let Some(at) = rest.find(|c: char| !c.is_ascii()) {
-            let (ascii, foreign) = rest.split_at(at);
-            out.write_all(ascii.as_bytes())?;
-            let end = foreign.find(|c: char| c.is_ascii()).unwrap_or(foreign.len());
-            let (foreign, ascii) = foreign.split_at(end);
-            for unit in foreign.encode_utf16() {
-                write!(out, "\\u{unit:04X}")?;
-            }
-            rest = ascii;
+fn write_ascii<W: ?Sized + Write>(out: &mut W, text: &str) -> io::Result<()> {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| !c.is_ascii()) {
+        let (ascii, foreign) = rest.split_at(at);
+        out.write_all(ascii.as_bytes())?;
+        let end = foreign.find(|c: char| c.is_ascii()).unwrap_or(foreign.len());
+        let (foreign, ascii) = foreign.split_at(end);
+        for unit in foreign.encode_utf16() {
+            write!(out, "\\u{unit:04X}")?;
         }
-        out.write_all(rest.as_bytes())
+        rest = ascii;
     }
+    out.write_all(rest.as_bytes())
 }
 
 #[cfg(test)]
