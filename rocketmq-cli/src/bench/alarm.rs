@@ -21,6 +21,8 @@ mod imp {
     /// A timer of the kernel; its file becomes readable when time is up.
     pub(crate) struct Alarm {
         timer: AsyncFd<OwnedFd>,
+        /// What it is set to, until it rings: a task that is woken for something else need not set it again.
+        set_to: Option<Instant>,
     }
 
     impl Alarm {
@@ -34,7 +36,7 @@ mod imp {
                 AsyncFd::with_interest(timerfd_create(TimerfdClockId::Monotonic, flags)?, Interest::READABLE)
             };
             let timer = make().map_err(|source| Failure::System { doing: "make a timer", source })?;
-            Ok(Self { timer })
+            Ok(Self { timer, set_to: None })
         }
 
         /// Returns at `at`, or at once when that is over. May be dropped and asked again.
@@ -51,10 +53,14 @@ mod imp {
                 if left.is_zero() {
                     return Ok(());
                 }
-                let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
-                timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+                if self.set_to != Some(at) {
+                    let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+                    timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+                    self.set_to = Some(at);
+                }
                 // Setting the timer again takes back that it is readable, so it need not be read.
                 self.timer.readable().await?.clear_ready();
+                self.set_to = None;
             }
         }
     }
