@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::fields::{Fields, FieldsBuffer};
-use crate::header::{self, Encoding, FieldWriter, Head, HeaderError};
+use crate::header::{self, Encoding, Head, HeaderError, HeaderFields};
 use crate::{ByteString, Language, Opaque, RequestCode, ResponseCode, Version};
 
 /// Longest frame, its length word included, that peers accept unless told otherwise: 16 MiB.
@@ -73,7 +73,7 @@ impl Frame {
             flag: self.flag,
             remark: self.remark.clone(),
         };
-        encode_head(out, self.encoding, &head, self.body.len(), max_frame, |out| out.copy(&self.fields))?;
+        encode_head(out, self.encoding, &head, self.body.len(), max_frame, &self.fields)?;
         out.extend_from_slice(&self.body);
         Ok(())
     }
@@ -94,7 +94,7 @@ pub(crate) fn encode_head(
     head: &Head,
     body_len: usize,
     max_frame: usize,
-    fields: impl FnOnce(&mut FieldWriter<'_>),
+    fields: &dyn HeaderFields,
 ) -> Result<(), FrameTooLong> {
     let start = out.len();
     header::encode(out, encoding, head, body_len, fields);

@@ -24,5 +24,5 @@ pub use byte_string::ByteString;
 pub use code::{Language, RequestCode, ResponseCode, Version};
 pub use fields::{FieldValue, Fields, MalformedFields};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameTooLong, MAX_FRAME_BYTES};
-pub use header::{Encoding, FieldWriter, HeaderError};
+pub use header::{Encoding, FieldWriter, HeaderError, HeaderFields};
 pub use units::{LogPosition, Opaque, QueueId, QueueOffset, TagHash};

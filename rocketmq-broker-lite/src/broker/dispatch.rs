@@ -139,6 +139,10 @@ impl Service for Dispatch {
         }
     }
 
+    fn served(&self) {
+        self.pull.answer_woken();
+    }
+
     fn disconnected(&self, connection: &Connection) {
         self.clients.leave(connection);
         if connection.requests_in_progress() > 0 {

@@ -88,6 +88,10 @@ impl<S: Service> Service for Faulty<S> {
         });
     }
 
+    fn served(&self) {
+        self.service.served();
+    }
+
     fn disconnected(&self, connection: &Connection) {
         self.service.disconnected(connection);
     }

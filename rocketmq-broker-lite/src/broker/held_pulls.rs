@@ -172,6 +172,13 @@ impl HeldPulls {
         self.due.notify_one();
     }
 
+    /// Takes out up to `limit` pulls that messages have woken.
+    pub(super) fn take_woken(&self, limit: usize) -> Vec<HeldPull> {
+        let mut state = self.state();
+        let first_left = state.awake.len().min(limit);
+        state.awake.drain(..first_left).collect()
+    }
+
     /// Waits for something to do before the first deadline.
     pub(super) async fn due(&self) {
         self.due.notified().await;

@@ -13,7 +13,7 @@ use rocketmq_protocol::requests::{
     InvokeGetConsumerStatusReply,
 };
 use rocketmq_protocol::transport::{Call, Connection, RequestError};
-use rocketmq_protocol::{FieldWriter, Frame, RequestCode, ResponseCode};
+use rocketmq_protocol::{FieldWriter, Frame, HeaderFields, RequestCode, ResponseCode};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -149,15 +149,13 @@ struct Relayed<R> {
     of: PhantomData<fn() -> R>,
 }
 
-impl<R: Request> Payload for Relayed<R> {
+impl<R: Request> HeaderFields for Relayed<R> {
     fn write_fields(&self, out: &mut FieldWriter<'_>) {
-        for (name, value) in self.frame.fields.iter() {
-            if let Some(value) = value.as_str() {
-                out.text(name, value);
-            }
-        }
+        self.frame.fields.write_fields(out);
     }
+}
 
+impl<R: Request> Payload for Relayed<R> {
     fn body(&self) -> Segments {
         self.body.clone().into()
     }

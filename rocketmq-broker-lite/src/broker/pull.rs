@@ -18,6 +18,9 @@ use super::shared::Shared;
 use super::subscription::Subscription;
 use crate::store::{ReadLimits, ReadOutcome, ReadStatus};
 
+/// Pulls that a sender's task answers before it goes on with its own: a sender must not wait for a thousand consumers.
+const MAX_AT_ONCE: usize = 16;
+
 /// Serves pulls.
 pub(super) struct PullService {
     pub(super) with: Shared,
@@ -273,6 +276,14 @@ impl PullService {
     /// Drops the held pulls of a connection that is gone.
     pub(super) fn forget(&self, connection: &Connection) {
         self.held.forget(connection);
+    }
+
+    /// Answers held pulls that messages have woken, a few at most: here and now, since their own task would be a wake-up and a
+    /// write later.
+    pub(super) fn answer_woken(self: &Arc<Self>) {
+        for pull in self.held.take_woken(MAX_AT_ONCE) {
+            self.execute(pull, false);
+        }
     }
 
     /// Answers held pulls as they come due, until `stop`; then answers all that are left.

@@ -11,7 +11,7 @@ use rocketmq_protocol::requests::*;
 use rocketmq_protocol::transport::{Connection, Connector, RequestError, TransportOptions};
 use rocketmq_protocol::{ByteString, Encoding, QueueId, QueueOffset, ResponseCode};
 
-use crate::support::{self, LONG, Nothing, connector};
+use crate::support::{self, LONG, Nothing, Process, connector};
 
 /// A running cluster and a connection to its broker.
 struct Fixture {
@@ -191,6 +191,33 @@ async fn a_pull_that_waits_is_answered_by_the_message_it_waits_for() {
     assert_eq!((code, reply.next_begin_offset.get()), (ResponseCode::SUCCESS, 3));
     assert_eq!(messages(reply)[0].body, "wanted");
     at.cluster.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pull_that_waits_is_answered_in_one_write_with_the_acknowledgement_of_its_message() {
+    let store = tempfile::tempdir().unwrap();
+    let process = Process::start(store.path(), &[]); // beside us, so that two writes are two reads here
+    let connector = connector();
+    let connection = connector.connect(&process.broker).await.unwrap();
+    let send = message("orders", "first");
+    connection.call(&send, LONG).await.unwrap();
+    for next in 1..50 {
+        let wanted = waiting(pull("orders", next), 60_000);
+        let ask = GetMaxOffset { topic: "orders".into(), queue_id: QueueId::ZERO };
+        let held = connection.call_coded(&wanted, LONG);
+        tokio::pin!(held);
+        // It is held by the time that this is answered, on the same connection.
+        tokio::select! {
+            biased;
+            answer = &mut held => panic!("{answer:?}"),
+            told = connection.call(&ask, LONG) => drop(told.unwrap()),
+        }
+        let reads = connection.reads();
+        let (acknowledged, pulled) = tokio::join!(connection.call(&send, LONG), held);
+        assert_eq!(acknowledged.unwrap().queue_offset.get(), next);
+        assert_eq!(messages(pulled.unwrap().1)[0].body, "first");
+        assert_eq!(connection.reads() - reads, 1);
+    }
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ fn reply<P: Payload>(reply: &P) -> Bytes {
     };
     let body = reply.body();
     let mut out = BytesMut::new();
-    encode_reply(&mut out, &shape, body.len(), |out| reply.write_fields(out)).expect("it fits");
+    encode_reply(&mut out, &shape, body.len(), reply).expect("it fits");
     body.iter().for_each(|segment| out.extend_from_slice(segment));
     out.freeze()
 }

@@ -108,7 +108,7 @@ fn write_reply<P: Payload>(out: &mut BytesMut, encoding: Encoding, reply: &P) {
         max_frame: MAX_FRAME_BYTES,
     };
     let body = reply.body();
-    encode_reply(out, &shape, body.len(), |out| reply.write_fields(out)).expect("it fits");
+    encode_reply(out, &shape, body.len(), reply).expect("it fits");
     body.iter().for_each(|segment| out.extend_from_slice(segment));
 }
 

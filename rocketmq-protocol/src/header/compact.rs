@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Encoding, FieldWriter, Head, HeaderError};
+use super::{Encoding, FieldWriter, Head, HeaderError, HeaderFields};
 use crate::fields::{Fields, split_block};
 use crate::room::room;
 use crate::{ByteString, Language, Opaque, Version};
@@ -38,7 +38,7 @@ fn block(header: &mut Bytes) -> Option<Bytes> {
     split_block(header, usize::try_from(len).ok()?)
 }
 
-pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut FieldWriter<'_>)) {
+pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: &dyn HeaderFields) {
     let code = i16::try_from(head.code).unwrap_or_default().to_be_bytes(); // `Encoding::able_to_carry` has looked
     let version = i16::try_from(head.version.get()).unwrap_or(i16::MAX).to_be_bytes();
     let remark = head.remark.as_deref().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut F
     fixed.put_slice(remark.as_bytes());
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    fields(&mut FieldWriter::new(out, Encoding::Compact));
+    fields.write_fields(&mut FieldWriter::new(out, Encoding::Compact));
     let fields_len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(start..start + 4) {
         slot.copy_from_slice(&fields_len.to_be_bytes());

@@ -6,17 +6,17 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::{Encoding, FieldWriter, Head, HeaderError};
+use super::{Encoding, FieldWriter, Head, HeaderError, HeaderFields};
 use crate::fields::{Fields, FieldsBuffer};
 use crate::{ByteString, Language, Opaque, Version};
 
-pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: impl FnOnce(&mut FieldWriter<'_>)) {
+pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: &dyn HeaderFields) {
     out.put_slice(b"{\"code\":");
     put_integer(out, head.code);
     let before = out.len();
     out.put_slice(b",\"extFields\":{");
     let empty = out.len();
-    fields(&mut FieldWriter::new(out, Encoding::Json));
+    fields.write_fields(&mut FieldWriter::new(out, Encoding::Json));
     if out.len() == empty {
         out.truncate(before);
     } else {

@@ -87,7 +87,7 @@ pub(crate) fn encode(
     encoding: Encoding,
     head: &Head,
     body_len: usize,
-    fields: impl FnOnce(&mut FieldWriter<'_>),
+    fields: &dyn HeaderFields,
 ) {
     let encoding = encoding.able_to_carry(head.code);
     let start = out.len();
@@ -102,6 +102,20 @@ pub(crate) fn encode(
     let words = u64::from(total) << 32 | u64::from(header_word);
     if let Some(slot) = out.get_mut(start..start + 8) {
         slot.copy_from_slice(&words.to_be_bytes());
+    }
+}
+
+/// Has header fields to write: a [`Payload`](crate::request::Payload) of whatever type, so that frames are encoded by
+/// code that is compiled once.
+pub trait HeaderFields {
+    /// Writes them.
+    fn write_fields(&self, out: &mut FieldWriter<'_>);
+}
+
+/// As they came.
+impl HeaderFields for Fields {
+    fn write_fields(&self, out: &mut FieldWriter<'_>) {
+        out.copy(self);
     }
 }
 
@@ -153,7 +167,7 @@ impl<'a> FieldWriter<'a> {
         self.plain(name, if value { "true" } else { "false" });
     }
 
-    pub(crate) fn copy(&mut self, fields: &Fields) {
+    fn copy(&mut self, fields: &Fields) {
         if self.encoding == Encoding::Compact {
             self.out.put_slice(fields.as_bytes());
         } else {

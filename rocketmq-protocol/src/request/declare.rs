@@ -93,11 +93,13 @@ macro_rules! payload {
             $( pub $body: $body_type, )?
         }
 
-        impl $crate::request::Payload for $name {
+        impl $crate::HeaderFields for $name {
             fn write_fields(&self, _out: &mut $crate::FieldWriter<'_>) {
                 $( $crate::request::Field::write(&self.$field, $wire, _out); )*
             }
+        }
 
+        impl $crate::request::Payload for $name {
             fn body(&self) -> $crate::request::Segments {
                 $( return $crate::request::Body::to_segments(&self.$body); )?
                 #[allow(unreachable_code)]
@@ -174,11 +176,13 @@ macro_rules! same_shape {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name(pub $inner);
 
-        impl $crate::request::Payload for $name {
+        impl $crate::HeaderFields for $name {
             fn write_fields(&self, out: &mut $crate::FieldWriter<'_>) {
                 self.0.write_fields(out);
             }
+        }
 
+        impl $crate::request::Payload for $name {
             fn body(&self) -> $crate::request::Segments {
                 self.0.body()
             }

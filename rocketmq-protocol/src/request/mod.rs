@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::fields::FieldValue;
 use crate::frame::{Frame, FrameTooLong, RESPONSE_FLAG, encode_head, request_flag};
-use crate::header::{Encoding, FieldWriter, Head};
+use crate::header::{Encoding, FieldWriter, Head, HeaderFields};
 use crate::json::JsonError;
 use crate::{
     ByteString, Language, LogPosition, Opaque, QueueId, QueueOffset, RequestCode, ResponseCode, TagHash,
@@ -20,10 +20,7 @@ use crate::{
 pub(crate) use declare::{absent, payload, read_field, requests, same_shape, unreadable};
 
 /// What one direction of an exchange carries: header fields and a body.
-pub trait Payload: Sized + Debug + Send + 'static {
-    /// Writes the header fields.
-    fn write_fields(&self, out: &mut FieldWriter<'_>);
-
+pub trait Payload: HeaderFields + Sized + Debug + Send + Sync + 'static {
     /// The body as it goes onto the wire.
     fn body(&self) -> Segments;
 
@@ -144,17 +141,26 @@ pub fn encode_request<R: Request>(
     shape: &RequestShape,
     body_len: usize,
 ) -> Result<(), FrameTooLong> {
+    encode_request_head(out, R::CODE, shape, body_len, request)
+}
+
+/// [`encode_request`], compiled once for all types.
+pub(crate) fn encode_request_head(
+    out: &mut BytesMut,
+    code: RequestCode,
+    shape: &RequestShape,
+    body_len: usize,
+    fields: &dyn HeaderFields,
+) -> Result<(), FrameTooLong> {
     let head = Head {
-        code: R::CODE.get(),
+        code: code.get(),
         language: Language::RUST,
         version: Version::CURRENT,
         opaque: shape.opaque,
         flag: request_flag(shape.oneway),
         remark: None,
     };
-    encode_head(out, shape.encoding, &head, body_len, shape.max_frame, |out| {
-        request.write_fields(out);
-    })
+    encode_head(out, shape.encoding, &head, body_len, shape.max_frame, fields)
 }
 
 /// What a request needs beside its own fields to become a frame.
@@ -193,7 +199,7 @@ pub fn encode_reply(
     out: &mut BytesMut,
     shape: &ReplyShape,
     body_len: usize,
-    fields: impl FnOnce(&mut FieldWriter<'_>),
+    fields: &dyn HeaderFields,
 ) -> Result<(), FrameTooLong> {
     let head = Head {
         code: shape.code.get(),

@@ -105,7 +105,7 @@ where
         max_frame: MAX_FRAME_BYTES,
     };
     let body = reply.body();
-    encode_reply(&mut out, &shape, body.len(), |out| reply.write_fields(out)).unwrap();
+    encode_reply(&mut out, &shape, body.len(), &reply).unwrap();
     body.iter().for_each(|segment| out.extend_from_slice(segment));
     let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut out).unwrap().unwrap();
     assert!(frame.is_response());

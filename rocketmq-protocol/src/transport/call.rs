@@ -12,6 +12,10 @@ pub trait Service: Send + Sync + 'static {
     /// time keeps the [`Call`] and answers later, from anywhere.
     fn serve(&self, call: Call);
 
+    /// All requests that one read brought have been served, on the same task, and their answers are not written yet:
+    /// what is answered to this connection now leaves with them.
+    fn served(&self) {}
+
     /// A connection is gone.
     fn disconnected(&self, connection: &Connection) {
         let _ = connection;

@@ -16,8 +16,10 @@ use tracing::warn;
 use super::error::RequestError;
 use super::outbox::Outbox;
 use super::socket::TransportOptions;
-use crate::request::{Payload, ReplyShape, Request, RequestShape, encode_reply, encode_request};
-use crate::{Frame, FrameTooLong, Opaque, ResponseCode, Version};
+use crate::request::{
+    Payload, ReplyShape, Request, RequestShape, Segments, encode_reply, encode_request_head,
+};
+use crate::{Frame, FrameTooLong, HeaderFields, Opaque, RequestCode, ResponseCode, Version};
 
 /// Tells connections of one process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +67,21 @@ struct State {
     /// Somebody waits for room.
     crowded: bool,
     closed: bool,
+}
+
+/// A request of any type.
+struct Ask<'a> {
+    code: RequestCode,
+    /// Codes of answers that are no refusal.
+    accepts: &'static [ResponseCode],
+    body: Segments,
+    fields: &'a (dyn HeaderFields + Sync),
+}
+
+impl<'a> Ask<'a> {
+    fn of<R: Request>(request: &'a R) -> Self {
+        Self { code: R::CODE, accepts: R::ACCEPTS, body: request.body(), fields: request }
+    }
 }
 
 /// A call that waits for its answer.
@@ -192,13 +209,29 @@ impl Connection {
         now: Instant,
         overdue_at: Instant,
     ) -> Result<(ResponseCode, R::Reply), RequestError> {
+        let answer = self.exchange(&Ask::of(request), now, overdue_at).await?;
+        match R::Reply::read(&answer) {
+            Ok(reply) => Ok((answer.response_code(), reply)),
+            Err(source) => {
+                Err(RequestError::Reply { request: name_of(R::CODE), addr: self.shared.name.clone(), source })
+            }
+        }
+    }
+
+    /// [`Connection::call_coded_until`] for every type of request: compiled once.
+    async fn exchange(
+        &self,
+        ask: &Ask<'_>,
+        now: Instant,
+        overdue_at: Instant,
+    ) -> Result<Frame, RequestError> {
         let reads = self.shared.reads.load(Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         let mut call = Some(PendingCall { reply: sender, overdue_at });
-        let opaque = match self.try_enqueue(request, &mut call)? {
+        let opaque = match self.try_enqueue(ask, &mut call)? {
             Some(opaque) => opaque,
             // Mostly there is room: in a box, what waits for it is no part of every call.
-            None => Box::pin(self.enqueue_when_room(request, call, now, overdue_at)).await?,
+            None => Box::pin(self.enqueue_when_room(ask, call, now, overdue_at)).await?,
         };
         let slot = CallSlot { shared: &self.shared, opaque };
         // The driver answers, and drops what is overdue: cheaper than a timer for each call.
@@ -212,27 +245,20 @@ impl Connection {
                     warn!(peer = self.shared.name, silent_for = ?timeout, "connection closed: the peer answers nothing");
                     self.close();
                 }
-                return Err(self.timed_out::<R>(timeout));
+                return Err(self.timed_out(ask, timeout));
             }
             Err(_) => {
-                let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+                let (request, addr) = (name_of(ask.code), self.shared.name.clone());
                 return Err(RequestError::Closed { request, addr });
             }
         };
         let code = answer.response_code();
-        if !R::ACCEPTS.contains(&code) {
-            let (request, addr) = (request_name::<R>(), self.shared.name.clone());
+        if !ask.accepts.contains(&code) {
+            let (request, addr) = (name_of(ask.code), self.shared.name.clone());
             let remark = answer.remark.map(|remark| remark.to_string());
             return Err(RequestError::Refused { request, addr, code, remark });
         }
-        match R::Reply::read(&answer) {
-            Ok(reply) => Ok((code, reply)),
-            Err(source) => Err(RequestError::Reply {
-                request: request_name::<R>(),
-                addr: self.shared.name.clone(),
-                source,
-            }),
-        }
+        Ok(answer)
     }
 
     /// Sends `request` without waiting for an answer: it is on its way when this returns, no more is known.
@@ -240,9 +266,10 @@ impl Connection {
     /// # Errors
     /// The connection is closed, has no room for `timeout`, or the request is too long.
     pub async fn send_oneway<R: Request>(&self, request: &R, timeout: Duration) -> Result<(), RequestError> {
-        if self.try_enqueue(request, &mut None)?.is_none() {
+        let ask = Ask::of(request);
+        if self.try_enqueue(&ask, &mut None)?.is_none() {
             let now = Instant::now();
-            Box::pin(self.enqueue_when_room(request, None, now, now + timeout.min(LONGEST_WAIT))).await?;
+            Box::pin(self.enqueue_when_room(&ask, None, now, now + timeout.min(LONGEST_WAIT))).await?;
         }
         Ok(())
     }
@@ -252,45 +279,45 @@ impl Connection {
     /// # Errors
     /// The connection is closed or crowded, or the request is too long.
     pub fn try_send_oneway<R: Request>(&self, request: &R) -> Result<(), RequestError> {
-        match self.try_enqueue(request, &mut None) {
+        let ask = Ask::of(request);
+        match self.try_enqueue(&ask, &mut None) {
             Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(self.timed_out::<R>(Duration::ZERO)),
+            Ok(None) => Err(self.timed_out(&ask, Duration::ZERO)),
             Err(error) => Err(error),
         }
     }
 
     /// Queues the request as soon as there is room.
-    async fn enqueue_when_room<R: Request>(
+    async fn enqueue_when_room(
         &self,
-        request: &R,
+        ask: &Ask<'_>,
         mut call: Option<PendingCall>,
         since: Instant,
         until: Instant,
     ) -> Result<Opaque, RequestError> {
         loop {
             let room = self.shared.room.notified();
-            if let Some(opaque) = self.try_enqueue(request, &mut call)? {
+            if let Some(opaque) = self.try_enqueue(ask, &mut call)? {
                 return Ok(opaque);
             }
             tokio::select! {
                 () = room => {}
-                () = self.shared.closed.cancelled() => return Err(self.not_sent::<R>()),
-                () = tokio::time::sleep_until(until) => return Err(self.timed_out::<R>(since.elapsed())),
+                () = self.shared.closed.cancelled() => return Err(self.not_sent(ask)),
+                () = tokio::time::sleep_until(until) => return Err(self.timed_out(ask, since.elapsed())),
             }
         }
     }
 
     /// Queues the request and, when there is one, the call that waits for its reply; `None` when there is no room.
-    fn try_enqueue<R: Request>(
+    fn try_enqueue(
         &self,
-        request: &R,
+        ask: &Ask<'_>,
         call: &mut Option<PendingCall>,
     ) -> Result<Option<Opaque>, RequestError> {
         let shared = &*self.shared;
-        let body = request.body();
         let mut state = shared.lock();
         if state.closed {
-            return Err(self.not_sent::<R>());
+            return Err(self.not_sent(ask));
         }
         if state.outbox.len() > shared.options.max_queued_bytes {
             state.crowded = true;
@@ -304,13 +331,14 @@ impl Connection {
             encoding: shared.options.encoding,
             max_frame: shared.options.max_frame,
         };
-        state.outbox.push(|out| encode_request(out, request, &shape, body.len()), &body).map_err(
-            |source| RequestError::TooLong {
-                request: request_name::<R>(),
+        state
+            .outbox
+            .push(&|out| encode_request_head(out, ask.code, &shape, ask.body.len(), ask.fields), &ask.body)
+            .map_err(|source| RequestError::TooLong {
+                request: name_of(ask.code),
                 addr: shared.name.clone(),
                 source,
-            },
-        )?;
+            })?;
         if let Some(call) = call.take() {
             if state.next_overdue.is_none_or(|next| call.overdue_at < next) {
                 state.next_overdue = Some(call.overdue_at);
@@ -322,12 +350,12 @@ impl Connection {
         Ok(Some(opaque))
     }
 
-    fn timed_out<R: Request>(&self, waited: Duration) -> RequestError {
-        RequestError::Timeout { request: request_name::<R>(), addr: self.shared.name.clone(), waited }
+    fn timed_out(&self, ask: &Ask<'_>, waited: Duration) -> RequestError {
+        RequestError::Timeout { request: name_of(ask.code), addr: self.shared.name.clone(), waited }
     }
 
-    fn not_sent<R: Request>(&self) -> RequestError {
-        RequestError::NotSent { request: request_name::<R>(), addr: self.shared.name.clone() }
+    fn not_sent(&self, ask: &Ask<'_>) -> RequestError {
+        RequestError::NotSent { request: name_of(ask.code), addr: self.shared.name.clone() }
     }
 
     /// Queues the answer to a request of the peer. What the peer can no longer get is dropped.
@@ -335,9 +363,7 @@ impl Connection {
         let body = payload.body();
         let mut state = self.shared.lock();
         if !state.closed {
-            state
-                .outbox
-                .push(|out| encode_reply(out, shape, body.len(), |out| payload.write_fields(out)), &body)?;
+            state.outbox.push(&|out| encode_reply(out, shape, body.len(), payload), &body)?;
             self.shared.wake_driver(state);
         }
         Ok(())
@@ -372,15 +398,22 @@ impl Shared {
         }
     }
 
-    /// Moves what is queued to `writing`, and makes sure that the driver is woken when there is more.
-    pub(super) fn collect(&self, writing: &mut Outbox, context: &Context<'_>) {
+    /// The driver collects before it goes idle again, and need not be woken.
+    pub(super) fn begin_serving(&self) {
+        self.lock().idle = false;
+    }
+
+    /// Moves what is queued to `writing`, and makes sure that the driver is woken when there is more, unless it is
+    /// `serving`.
+    pub(super) fn collect(&self, writing: &mut Outbox, context: &Context<'_>, serving: bool) {
         let mut state = self.lock();
         match &mut state.driver {
             Some(driver) => driver.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
-        state.idle = state.outbox.is_empty();
-        if !state.idle {
+        let is_empty = state.outbox.is_empty();
+        state.idle = is_empty && !serving;
+        if !is_empty {
             writing.take_from(&mut state.outbox);
             if std::mem::take(&mut state.crowded) {
                 self.room.notify_waiters();
@@ -452,8 +485,8 @@ impl Drop for CallSlot<'_> {
     }
 }
 
-fn request_name<R: Request>() -> &'static str {
-    R::CODE.name().unwrap_or("request")
+fn name_of(request: RequestCode) -> &'static str {
+    request.name().unwrap_or("request")
 }
 
 impl PartialEq for Connection {

@@ -37,8 +37,7 @@ pub(super) struct Driver<S> {
     writing: Outbox,
     /// Rings when a call is overdue.
     overdue: Option<Pin<Box<Sleep>>>,
-    /// Has let other tasks go first since something was queued.
-    gave_way: bool,
+    give_way: GiveWay,
     active: bool,
 }
 
@@ -69,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             read_size: MIN_READ,
             writing: Outbox::default(),
             overdue: None,
-            gave_way: false,
+            give_way: GiveWay::default(),
             active: false,
         }
     }
@@ -111,14 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Ended> {
-        // The runtime puts us right behind the task that queued the first frame. The tasks that are ready by now may
-        // queue more, and one write is as dear as the next, whatever it carries.
-        if !self.gave_way && self.connection.shared().queued_bytes() > 0 {
-            self.gave_way = true;
+        if self.give_way.now(self.connection.shared().queued_bytes()) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.gave_way = false;
         let ended = self.poll_io(context, stopping);
         if ended.is_pending() {
             self.poll_overdue(context); // now: what is queued from here on wakes us
@@ -128,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn poll_io(&mut self, context: &mut Context<'_>, stopping: bool) -> Poll<Ended> {
         loop {
-            if let Poll::Ready(Err(error)) = self.poll_write(context) {
+            if let Poll::Ready(Err(error)) = self.poll_write(context, false) {
                 return Poll::Ready(error.into());
             }
             let shared = self.connection.shared();
@@ -164,10 +159,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what is queued, as far as the socket takes it. While `serving`, this looks again without being woken.
+    fn poll_write(&mut self, context: &mut Context<'_>, serving: bool) -> Poll<io::Result<()>> {
         loop {
-            self.connection.shared().collect(&mut self.writing, context);
+            self.connection.shared().collect(&mut self.writing, context, serving);
             if self.writing.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -200,19 +195,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         } else if read < self.read_size / 4 {
             self.read_size = (self.read_size / 2).max(MIN_READ);
         }
+        // Answers are queued on this very task as a rule: woken by each first one, it would be run once more for nothing,
+        // and the runtime would rouse another thread for that.
+        self.connection.shared().begin_serving();
+        let mut served = false;
         while let Some(frame) = self.decoder.decode(&mut self.incoming)? {
             if frame.is_response() {
                 self.connection.shared().complete(frame);
             } else {
                 self.service.serve(Call::new(frame, self.connection.clone()));
+                served = true;
                 if self.connection.shared().queued_bytes() >= WORTH_A_WRITE {
-                    if let Poll::Ready(Err(error)) = self.poll_write(context) {
+                    if let Poll::Ready(Err(error)) = self.poll_write(context, true) {
                         return Poll::Ready(Err(error.into()));
                     }
                 }
             }
         }
+        if served {
+            self.service.served();
+        }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Whether to let other tasks go first once something is queued. The runtime puts a driver right behind the task that
+/// queued the first frame; the tasks that are ready by then may queue more, and one write is as dear as the next, whatever
+/// it carries. But where a single task talks, giving way only makes the runtime rouse another thread.
+#[derive(Default)]
+struct GiveWay {
+    /// What was queued when it gave way.
+    queued_before: Option<usize>,
+    /// More was queued the last time.
+    pays: bool,
+    /// How often it has not been tried since.
+    untried: u8,
+}
+
+impl GiveWay {
+    /// Tries again after so many writes.
+    const TRY_AFTER: u8 = 16;
+
+    fn now(&mut self, queued: usize) -> bool {
+        if let Some(before) = self.queued_before.take() {
+            self.pays = queued > before;
+            return false;
+        }
+        if queued == 0 {
+            return false;
+        }
+        self.untried += 1;
+        if !self.pays && self.untried < Self::TRY_AFTER {
+            return false;
+        }
+        self.untried = 0;
+        self.queued_before = Some(queued);
+        true
     }
 }
 
@@ -220,5 +258,28 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         self.connection.close();
         self.service.disconnected(&self.connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GiveWay;
+
+    /// Whether it gave way before a write of `first` bytes, which are `then` when its turn comes again.
+    fn write(give_way: &mut GiveWay, first: usize, then: usize) -> bool {
+        give_way.now(first) && {
+            assert!(!give_way.now(then), "it gives way once for a write");
+            true
+        }
+    }
+
+    #[test]
+    fn a_driver_gives_way_as_long_as_that_brings_more_to_write() {
+        let mut give_way = GiveWay::default();
+        let mut writes = |first, then| (0..32).filter(|_| write(&mut give_way, first, then)).count();
+        assert_eq!(writes(0, 0), 0, "nothing is queued");
+        assert_eq!(writes(100, 100), 2, "a try now and then");
+        assert_eq!(writes(100, 6400), 17, "from the first try that pays");
+        assert_eq!(writes(100, 100), 2, "until one does not");
     }
 }

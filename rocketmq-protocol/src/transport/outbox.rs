@@ -39,7 +39,7 @@ impl Outbox {
     /// Queues one frame: `head` encodes everything before the body.
     pub(super) fn push(
         &mut self,
-        head: impl FnOnce(&mut BytesMut) -> Result<(), FrameTooLong>,
+        head: &dyn Fn(&mut BytesMut) -> Result<(), FrameTooLong>,
         body: &Segments,
     ) -> Result<(), FrameTooLong> {
         if self.is_empty() {
@@ -115,9 +115,9 @@ mod tests {
             out.extend_from_slice(b"head");
             Ok(())
         };
-        outbox.push(head, &Segments::One(Bytes::from_static(b"small"))).unwrap();
-        outbox.push(head, &Segments::One(large.clone())).unwrap();
-        outbox.push(head, &Segments::Empty).unwrap();
+        outbox.push(&head, &Segments::One(Bytes::from_static(b"small"))).unwrap();
+        outbox.push(&head, &Segments::One(large.clone())).unwrap();
+        outbox.push(&head, &Segments::Empty).unwrap();
         let mut writing = Outbox::default();
         writing.take_from(&mut outbox);
         assert!(outbox.is_empty());

@@ -158,6 +158,40 @@ async fn a_large_answer_leaves_before_the_next_request_is_served() {
     assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
 }
 
+/// Answers what [`TestService`] keeps once everything that came with it is served.
+struct AfterAll(TestService);
+
+impl Service for AfterAll {
+    fn serve(&self, call: Call) {
+        self.0.serve(call);
+    }
+
+    fn served(&self) {
+        for call in self.0.kept.lock().unwrap().drain(..) {
+            call.reply(&GetMinOffsetReply { offset: QueueOffset::ZERO });
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_after_all_requests_of_a_read_leaves_with_their_answers() {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let service = Arc::new(AfterAll(TestService::default()));
+    let server = Server::bind(addr, service, ServerOptions::new("test")).await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let mut requests = bytes::BytesMut::new();
+    write_request(&mut requests, &min_offset());
+    write_request(&mut requests, &max_offset(3));
+    stream.write_all(&requests).await.unwrap();
+    let mut answers = bytes::BytesMut::with_capacity(4096);
+    stream.read_buf(&mut answers).await.unwrap();
+    let mut decoder = crate::FrameDecoder::new(crate::MAX_FRAME_BYTES);
+    for offset in ["3", "0"] {
+        let answer = decoder.decode(&mut answers).unwrap().expect("both came with one read");
+        assert_eq!(answer.fields.get("offset").unwrap().as_str(), Some(offset));
+    }
+}
+
 #[tokio::test]
 async fn an_unsupported_request_is_refused_by_code() {
     let (server, connector, _) = start(TestService::default()).await;
