@@ -11,6 +11,7 @@ mod paced;
 mod produce;
 mod progress;
 mod quota;
+mod relay;
 mod report;
 mod stamp;
 mod tally;

@@ -130,7 +130,7 @@ impl Drop for NullServer {
 fn the_null_server_takes_what_a_broker_takes() {
     let mut server = NullServer(
         rmq()
-            .args(["bench", "null-server", "--listen", "127.0.0.1:0"])
+            .args(["bench", "null-server", "--listen", "127.0.0.1:0", "--relay", "relayed"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap(),
@@ -145,6 +145,10 @@ fn the_null_server_takes_what_a_broker_takes() {
         let sent: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(sent["messages"], 1000);
     }
+    let output = bench(&format!("latency -n {addr} -t relayed -d 200ms --rate 1000 --json"));
+    assert!(output.status.success(), "{output:?}");
+    let handed_on: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&handed_on["messages"], &handed_on["errors"]), (&200.into(), &0.into()));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `rmq bench null-server`: a name server and a broker in one that takes every frame apart, answers, and stores nothing. Who
-//! pulls gets the same message over and over.
+//! pulls gets the same message over and over, or of one topic what is sent to it.
 
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
@@ -17,12 +17,13 @@ use rocketmq_protocol::name::RETRY_PREFIX;
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{
     GetClusterInfoReply, GetConsumerListByGroupReply, GetRouteInfo, GetRouteInfoReply, Heartbeat,
-    HeartbeatReply, PullMessage, PullReply, QueryConsumerOffsetReply, RouteBody, SendReply,
+    HeartbeatReply, PullMessage, PullReply, QueryConsumerOffsetReply, RouteBody, SendMessage, SendReply,
 };
 use rocketmq_protocol::transport::{Call, Server, ServerOptions, Service};
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, RequestCode, ResponseCode};
 use tokio::net::TcpListener;
 
+use super::relay::Relay;
 use crate::{Failure, Outcome};
 
 const NAME: &str = "null";
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Queues of every topic
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     queues: u16,
+    /// A topic whose messages are handed on to who waits for them, for `rmq bench latency`
+    #[arg(long, value_name = "TOPIC")]
+    relay: Option<String>,
 }
 
 struct Null {
@@ -46,6 +50,7 @@ struct Null {
     queues: i32,
     message_id: ByteString,
     next_offset: AtomicI64,
+    relay: Option<Relay>,
     /// The client that sent the last heartbeat: the only member of every group.
     member: Mutex<String>,
 }
@@ -59,6 +64,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         queues: options.queues.into(),
         message_id: ByteString::from_static("7F00000100002A9F0000000000000000"),
         next_offset: AtomicI64::new(0),
+        relay: options.relay.map(|topic| Relay::new(topic, addr)),
         member: Mutex::default(),
     };
     let server =
@@ -77,8 +83,9 @@ impl Service for Null {
         match call.frame().request_code() {
             RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_MESSAGE | RequestCode::SEND_BATCH_MESSAGE => {
                 call.reply(&self.stored());
+                self.hand_on(&call);
             }
-            RequestCode::PULL_MESSAGE => self.pull(&call),
+            RequestCode::PULL_MESSAGE => self.pull(call),
             RequestCode::GET_ROUTEINFO_BY_TOPIC => match call.read::<GetRouteInfo>() {
                 Ok(asked) if asked.topic.starts_with(RETRY_PREFIX) => {
                     call.refuse(ResponseCode::TOPIC_NOT_EXIST, "nothing is ever tried again");
@@ -128,8 +135,24 @@ impl Null {
         }
     }
 
-    fn pull(&self, call: &Call) {
-        let answer = call.read::<PullMessage>().map_err(|error| error.to_string()).and_then(|asked| {
+    /// Hands a message on that is of the topic for it.
+    fn hand_on(&self, call: &Call) {
+        let Some(relay) = &self.relay else { return };
+        if let Ok(message) = call.read::<SendMessage>() {
+            if relay.is_of(&message.topic) {
+                relay.sent(&message).ok(); // one that cannot be stored is lost, and the latency run says so
+            }
+        }
+    }
+
+    fn pull(&self, call: Call) {
+        let asked = call.read::<PullMessage>();
+        if let (Some(relay), Ok(asked)) = (&self.relay, &asked) {
+            if relay.is_of(&asked.topic) {
+                return relay.pull(call, asked);
+            }
+        }
+        let answer = asked.map_err(|error| error.to_string()).and_then(|asked| {
             let next = asked.queue_offset.plus(asked.max_messages.into());
             let messages = self.records(&asked).map_err(|error| error.to_string())?;
             Ok(PullReply {
