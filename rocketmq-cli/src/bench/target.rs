@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rocketmq_client::{Client, Error, Perm, TopicConfig};
+use rocketmq_client::{Client, Error, Perm, QueueId, TopicConfig};
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 
 use crate::Failure;
 
 /// Pause before a cluster that is not there yet is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Queues on each broker of a topic that is created because it is sent to, as producers ask for it by default.
+const PRODUCERS_ASK_FOR: QueueId = QueueId::new(4);
 
 /// The cluster that is measured.
 #[derive(Args, Clone)]
@@ -77,7 +80,9 @@ impl Target {
     async fn create_now(&self, client: &Client, creation: &Creation) -> Result<usize, Error> {
         let found = match client.queues(&self.topic).await {
             Err(Error::TopicNotFound { .. }) if creation.auto_create => {
-                client.queues(AUTO_CREATE_TOPIC).await
+                let mut queues = client.queues(AUTO_CREATE_TOPIC).await?;
+                queues.retain(|queue| queue.queue_id < PRODUCERS_ASK_FOR);
+                Ok(queues)
             }
             Err(Error::TopicNotFound { .. }) => {
                 let config = TopicConfig::new(&self.topic, creation.queues.into(), Perm::READ_WRITE);
