@@ -17,13 +17,13 @@ use rocketmq_protocol::name::RETRY_PREFIX;
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{
     GetClusterInfoReply, GetConsumerListByGroupReply, GetRouteInfo, GetRouteInfoReply, Heartbeat,
-    HeartbeatReply, PullMessage, PullReply, QueryConsumerOffsetReply, RouteBody, SendMessage, SendReply,
+    HeartbeatReply, PullMessage, QueryConsumerOffsetReply, RouteBody, SendMessage, SendReply,
 };
 use rocketmq_protocol::transport::{Call, Server, ServerOptions, Service};
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset, RequestCode, ResponseCode};
 use tokio::net::TcpListener;
 
-use super::relay::Relay;
+use super::relay::{Relay, pulled};
 use crate::{Failure, Outcome};
 
 const NAME: &str = "null";
@@ -155,16 +155,7 @@ impl Null {
         let answer = asked.map_err(|error| error.to_string()).and_then(|asked| {
             let next = asked.queue_offset.plus(asked.max_messages.into());
             let messages = self.records(&asked).map_err(|error| error.to_string())?;
-            Ok(PullReply {
-                suggested_broker_id: MASTER_ID,
-                next_begin_offset: next,
-                min_offset: QueueOffset::ZERO,
-                max_offset: next,
-                topic_sys_flag: None,
-                group_sys_flag: None,
-                forbidden_type: None,
-                messages: Segments::One(messages.freeze()),
-            })
+            Ok(pulled(next, Segments::One(messages.freeze())))
         });
         match answer {
             Ok(reply) => call.reply(&reply),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
+use rocketmq_protocol::body::MASTER_ID;
 use rocketmq_protocol::message::{MessageError, NewMessage, SysFlag, stored};
 use rocketmq_protocol::request::Segments;
 use rocketmq_protocol::requests::{PullMessage, PullReply, SendMessage};
@@ -80,15 +81,20 @@ impl Queue {
             records.push(record.freeze());
             next = next.plus(1);
         }
-        PullReply {
-            suggested_broker_id: 0,
-            next_begin_offset: next,
-            min_offset: QueueOffset::ZERO,
-            max_offset: next,
-            topic_sys_flag: None,
-            group_sys_flag: None,
-            forbidden_type: None,
-            messages: Segments::Many(records),
-        }
+        pulled(next, Segments::Many(records))
+    }
+}
+
+/// What a pull gets of a queue that ends at `next`.
+pub(super) fn pulled(next: QueueOffset, messages: Segments) -> PullReply {
+    PullReply {
+        suggested_broker_id: MASTER_ID,
+        next_begin_offset: next,
+        min_offset: QueueOffset::ZERO,
+        max_offset: next,
+        topic_sys_flag: None,
+        group_sys_flag: None,
+        forbidden_type: None,
+        messages,
     }
 }
