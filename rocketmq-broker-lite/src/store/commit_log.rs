@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,8 @@ use super::wake::Wake;
 pub(super) const BLANK_HEADER: usize = 8;
 /// How far ahead of the appender pages are brought in at most, in bytes.
 const WARM_AHEAD: usize = 4 * 1024 * 1024;
+/// Pages are brought in so many bytes at a time: on a busy machine whoever waits for the processor gets it in between.
+const WARM_AT_ONCE: usize = 64 * 1024;
 /// Less than this is not worth waking a thread for.
 const WARM_AT_LEAST: usize = 64 * 1024;
 /// A record without topic, body and properties.
@@ -211,8 +214,12 @@ impl CommitLog {
             appender.warm.start = range.end;
             (file, range)
         };
-        if !range.is_empty() {
-            file.warm(range.start, range.end);
+        let mut at = range.start;
+        while at < range.end {
+            let next = (at + WARM_AT_ONCE).min(range.end);
+            file.warm(at, next);
+            at = next;
+            thread::yield_now();
         }
     }
 

@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 /// Bytes of items that go to a file together.
 const WRITE_SIZE: usize = 64 * 1024;
+/// Messages after which the thread gives way: on a busy machine whoever waits for the processor gets it in between.
+const GIVE_WAY_AFTER: usize = 32;
 /// How long one who asks for a key, or an orderly stop, works on what the index is behind.
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// How far the westernmost time zone is behind UTC.
@@ -340,7 +343,10 @@ impl Builder {
             |position: LogPosition| usize::try_from(position.get() - file.base().get()).unwrap_or(0);
         let readable = file.readable();
         let readable = readable.get(..in_file(end)).unwrap_or(readable);
-        while let Some(rest) = readable.get(in_file(self.position)..).filter(|rest| !rest.is_empty()) {
+        for number in 1_usize.. {
+            let Some(rest) = readable.get(in_file(self.position)..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
             let size = match StoredMessageRef::parse(rest) {
                 Ok(message) => {
                     self.add(index, &message)?;
@@ -352,6 +358,9 @@ impl Builder {
             (self.position, self.keys_done) = (self.position.plus(size as i64), 0);
             if self.writer.as_ref().is_some_and(|writer| writer.unwritten() >= WRITE_SIZE) {
                 break;
+            }
+            if number % GIVE_WAY_AFTER == 0 {
+                thread::yield_now();
             }
         }
         Ok(true)
