@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use rocketmq_broker_lite::store::{ReadLimits, Store, StoreOptions};
 use rocketmq_protocol::message::{NewMessage, SysFlag};
@@ -14,7 +13,7 @@ const PULLED: usize = 32;
 /// In each queue.
 const MESSAGES: i64 = 10_000;
 
-fn record(queue_id: QueueId, body: usize) -> BytesMut {
+fn record(queue_id: QueueId, body: usize) -> Vec<u8> {
     let host = ([127, 0, 0, 1], 10_911).into();
     let message = NewMessage {
         topic: TOPIC,
@@ -29,7 +28,7 @@ fn record(queue_id: QueueId, body: usize) -> BytesMut {
         body: &vec![b'x'; body],
         properties: &["UNIQ_KEY\u{1}7F0000010A2B18B4AAC2000000000001\u{2}WAIT\u{1}true\u{2}"],
     };
-    let mut record = BytesMut::new();
+    let mut record = Vec::new();
     message.encode(&mut record).expect("it fits");
     record
 }
@@ -50,7 +49,7 @@ fn append(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{body} B")), |bencher| {
             bencher.iter(|| store.append(TOPIC, QUEUE, &mut record).expect("room"));
         });
-        let mut batch: BytesMut = record.repeat(32).as_slice().into();
+        let mut batch: Vec<u8> = record.repeat(32).as_slice().into();
         group.throughput(Throughput::Elements(32));
         group.bench_function(BenchmarkId::from_parameter(format!("32 x {body} B")), |bencher| {
             bencher.iter(|| store.append(TOPIC, QUEUE, &mut batch).expect("room"));

@@ -16,7 +16,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use rocketmq_broker_lite::store::{FlushMode, ReadLimits, Store, StoreOptions};
 use rocketmq_protocol::message::{NewMessage, SysFlag};
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
@@ -109,9 +108,9 @@ fn megabytes(bytes: usize, time: Duration) -> String {
 }
 
 /// Encoded messages of one topic, back to back. Appending the same bytes again is fine: the store fills in what differs.
-fn records(topic: &str, body: usize, count: usize) -> BytesMut {
+fn records(topic: &str, body: usize, count: usize) -> Vec<u8> {
     let host = "127.0.0.1:10911".parse().unwrap();
-    let mut records = BytesMut::new();
+    let mut records = Vec::new();
     for _ in 0..count {
         NewMessage {
             topic,
@@ -364,7 +363,7 @@ struct Spread {
     store: Store,
     queues: usize,
     /// Each with a record for it.
-    topics: Vec<(String, BytesMut)>,
+    topics: Vec<(String, Vec<u8>)>,
 }
 
 impl Spread {

@@ -351,10 +351,10 @@ mod tests {
         let mut message = stored("t", Properties::builder());
         message.sys_flag =
             SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP).with_compression(Compression::Zlib);
-        let mut bytes = bytes::BytesMut::new();
+        let mut bytes = Vec::new();
         message.encode(&mut bytes).unwrap();
         let broker = "broker-a".into();
-        let (decoded, whole) = ReceivedMessages::decode(bytes.freeze(), &broker, &Namespace::default());
+        let (decoded, whole) = ReceivedMessages::decode(bytes.into(), &broker, &Namespace::default());
         let decoded: Vec<_> = decoded.collect();
         assert_eq!((decoded.len(), whole), (1, Ok(())));
         assert!(decoded[0].body().is_err());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_protocol::body::{
     BrokerData, ClusterInfo, ConsumerListByGroup, Perm, QueueData, TopicRouteData,
 };
@@ -426,7 +426,7 @@ pub(crate) async fn dead_address() -> String {
 
 /// A record as brokers store it.
 pub(crate) fn record(queue_offset: i64, sys_flag: SysFlag, tag: &str, body: &[u8]) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let host = "127.0.0.1:10911".parse().unwrap();
     StoredMessage {
         topic: ByteString::from("orders"),
@@ -446,5 +446,5 @@ pub(crate) fn record(queue_offset: i64, sys_flag: SysFlag, tag: &str, body: &[u8
     }
     .encode(&mut out)
     .unwrap();
-    out.freeze()
+    out.into()
 }

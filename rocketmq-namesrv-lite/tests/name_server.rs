@@ -210,9 +210,10 @@ async fn exchange(ns: &Fixture, version: i32, fields: &[(&str, &str)]) -> Frame 
         encoding: Encoding::Json,
     };
     let mut stream = TcpStream::connect(ns.server.local_addr()).await.unwrap();
+    let mut out = Vec::new();
+    request.encode(&mut out, MAX_FRAME_BYTES).unwrap();
+    stream.write_all(&out).await.unwrap();
     let mut buffer = BytesMut::new();
-    request.encode(&mut buffer, MAX_FRAME_BYTES).unwrap();
-    stream.write_all_buf(&mut buffer).await.unwrap();
     let mut decoder = FrameDecoder::new(MAX_FRAME_BYTES);
     loop {
         if let Some(answer) = decoder.decode(&mut buffer).unwrap() {

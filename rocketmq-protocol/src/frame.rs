@@ -64,7 +64,7 @@ impl Frame {
     ///
     /// # Errors
     /// When it is longer than `max_frame`; `out` is as before then.
-    pub fn encode(&self, out: &mut BytesMut, max_frame: usize) -> Result<(), FrameTooLong> {
+    pub fn encode(&self, out: &mut Vec<u8>, max_frame: usize) -> Result<(), FrameTooLong> {
         let head = Head {
             code: self.code,
             language: self.language,
@@ -89,7 +89,7 @@ pub(crate) const RESPONSE_FLAG: i32 = RESPONSE_BIT;
 
 /// Appends everything before the body.
 pub(crate) fn encode_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     encoding: Encoding,
     head: &Head,
     body_len: usize,
@@ -259,11 +259,11 @@ mod tests {
     }
 
     fn encoded(frames: &[Frame]) -> BytesMut {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         for frame in frames {
             frame.encode(&mut out, MAX_FRAME_BYTES).unwrap();
         }
-        out
+        BytesMut::from(&*out)
     }
 
     proptest! {
@@ -353,7 +353,7 @@ mod tests {
             body: vec![0; 100].into(),
             ..FrameDecoder::new(1024).decode(&mut encoded(&[small()])).unwrap().unwrap()
         };
-        let mut out = BytesMut::from(&b"before"[..]);
+        let mut out = b"before".to_vec();
         let error = frame.encode(&mut out, 100).unwrap_err();
         assert_eq!((error.limit, &out[..]), (100, &b"before"[..]));
     }

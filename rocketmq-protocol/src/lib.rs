@@ -15,7 +15,6 @@ pub mod message;
 pub mod name;
 pub mod request;
 pub mod requests;
-mod room;
 #[cfg(feature = "transport")]
 pub mod transport;
 mod units;

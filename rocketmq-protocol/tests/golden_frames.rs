@@ -64,7 +64,7 @@ fn frames_of_java_decode_to_its_values_and_encode_to_its_bytes() {
             let body = told["bodyHex"].as_str().map(|_| unhex(&told["bodyHex"])).unwrap_or_default();
             assert_eq!(frame.body, body, "{name}");
 
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             frame.encode(&mut out, MAX_FRAME_BYTES).unwrap();
             if name == "request_extfields_present_but_empty_map/JSON" {
                 // An empty object of fields is not kept apart from none.
@@ -85,7 +85,7 @@ fn rewritten<R: Request + PartialEq>(frame: &Frame) -> R {
         encoding: frame.encoding,
         max_frame: MAX_FRAME_BYTES,
     };
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let body = request.body();
     rocketmq_protocol::request::encode_request(&mut out, &request, &shape, body.len()).unwrap();
     body.iter().for_each(|segment| out.extend_from_slice(segment));

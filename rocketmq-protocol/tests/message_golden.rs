@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_protocol::message::{
     Compression, CompressionError, MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef,
     StoredMessage, StoredMessageRef, StoredMessages, SysFlag, UniqueKeyGenerator, batch, java_string_hash,
@@ -110,7 +110,7 @@ fn a_decoded_record_encodes_to_the_same_bytes() {
         let mut left = bytes.clone();
         let message = StoredMessage::decode(&mut left).unwrap().unwrap();
         assert!(left.is_empty());
-        let mut again = BytesMut::new();
+        let mut again = Vec::new();
         assert_eq!(message.encode(&mut again).unwrap(), bytes.len());
         assert_eq!(again, bytes, "{}", text(&case["name"]));
     }
@@ -135,7 +135,7 @@ fn a_new_message_patched_into_its_place_is_the_record_java_writes() {
             body: record.body(),
             properties: &[&properties],
         };
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         new.encode(&mut out).unwrap();
         stored::patch(&mut out, record.queue_offset(), record.physical_offset(), record.store_timestamp());
         assert_eq!(out, bytes, "{}", text(&case["name"]));
@@ -236,7 +236,7 @@ fn batches_read_and_write_as_in_java() {
         let entries: Vec<_> = batch::entries(&bytes).collect::<Result<_, MessageError>>().unwrap();
         let expected = case["messages"].as_array().unwrap();
         assert_eq!(entries.len(), expected.len());
-        let mut again = BytesMut::new();
+        let mut again = Vec::new();
         for (entry, expected) in entries.iter().zip(expected) {
             assert_eq!(i64::from(entry.flag), int(&expected["flag"]));
             assert_eq!(entry.body, unhex(&expected["bodyHex"]));

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use bytes::BytesMut;
 use rocketmq_protocol::message::{NewMessage, Properties, RecallHandle, SysFlag, property};
 use rocketmq_protocol::name::{DLQ_PREFIX, RETRY_PREFIX};
 use rocketmq_protocol::requests::{RecallMessage, RecallMessageReply};
@@ -68,7 +67,7 @@ impl RecallService {
             .map_err(malformed)?;
         let mark = self.with.deferral.of(topic, QueueId::ZERO, properties.as_ref(), now)?;
         let mark = mark.ok_or_else(|| wrong("the message is due now".to_owned()))?;
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let message = NewMessage {
             topic: mark.topic,
             queue_id: mark.queue_id,

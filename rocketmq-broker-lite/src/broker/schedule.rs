@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rocketmq_protocol::message::{NewMessage, StoredMessageRef, property};
 use rocketmq_protocol::name::{HALF_TOPIC, SCHEDULE_TOPIC};
 use rocketmq_protocol::transport::Clock;
@@ -191,7 +190,7 @@ impl Schedule {
     /// Delivers what is due, up to a turn of each level. Blocks.
     fn round(&self) -> Round {
         let mut round = Round::default();
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         for level in &self.levels {
             if let Err(error) = self.turn(level, &mut round, &mut buffer) {
                 round.refused = Some(error.to_string());
@@ -200,7 +199,7 @@ impl Schedule {
         round
     }
 
-    fn turn(&self, level: &Level, round: &mut Round, buffer: &mut BytesMut) -> Result<(), StoreError> {
+    fn turn(&self, level: &Level, round: &mut Round, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
         // Before the queue is looked at: what comes into it meanwhile is either seen there or sees this.
         level.idle.store(true, Ordering::SeqCst);
         let offset = self.offsets.get(level.number);
@@ -245,7 +244,7 @@ impl Schedule {
     }
 
     /// Puts one message where it belongs; all but its place stays as it was. Java: `ScheduleMessageService.java`, `messageTimeUp`.
-    fn deliver(&self, entry: &QueueEntry, buffer: &mut BytesMut) -> Result<LogPosition, Undelivered> {
+    fn deliver(&self, entry: &QueueEntry, buffer: &mut Vec<u8>) -> Result<LogPosition, Undelivered> {
         let lost = |reason: String| Undelivered::Lost(reason);
         let record =
             self.store.message_at(entry.position).ok_or_else(|| lost("its record is gone".to_owned()))?;

@@ -45,7 +45,7 @@ pub(super) struct SendService {
 thread_local! {
     /// Where records are encoded before they are appended. Kept between messages, so that a send allocates nothing
     /// for it.
-    static RECORDS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+    static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Where message ids are written, many to one allocation; replies take slices of it along.
     static IDS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
@@ -200,7 +200,7 @@ impl SendService {
             records.clear();
             let stored = self.encode_and_append(&call, request, queue_id, records);
             if records.capacity() > KEPT_ROOM {
-                *records = BytesMut::new();
+                *records = Vec::new();
             }
             stored
         });
@@ -218,7 +218,7 @@ impl SendService {
         call: &Call,
         request: &SendMessage,
         queue_id: QueueId,
-        records: &mut BytesMut,
+        records: &mut Vec<u8>,
     ) -> Result<Stored, Refusal> {
         let message = NewMessage {
             topic: &request.topic,

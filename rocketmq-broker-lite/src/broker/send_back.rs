@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use rocketmq_protocol::body::{Perm, SubscriptionGroupConfig, TopicConfig};
 use rocketmq_protocol::message::{NewMessage, Properties, StoredMessageRef, property};
 use rocketmq_protocol::name::{dlq_topic, retry_topic};
@@ -93,7 +92,7 @@ impl SendBackService {
             Some(deferred) => (deferred.topic, deferred.queue_id, &deferred.properties),
             None => (topic, queue_id, &properties),
         };
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let message = NewMessage {
             store_host: self.with.store_host,
             reconsume_times: record.reconsume_times().saturating_add(1),

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
     MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, StoredMessageRef, SysFlag,
@@ -193,7 +192,7 @@ impl Transactions {
         }
         let committed = open.inherited && self.was_committed(&half);
 
-        let mut record = BytesMut::new();
+        let mut record = Vec::new();
         let (mut topic, mut queue_id) =
             real_queue(&half).ok_or_else(|| wrong("it does not say its topic".to_owned()))?;
         if commit && !committed {
@@ -322,7 +321,7 @@ impl Transactions {
             properties = properties.set(property::TRANSACTION_CHECK_TIMES, &(open.checks + 1).to_string());
         }
         let topic = if given_up { TRANS_CHECK_MAX_TIME_TOPIC } else { HALF_TOPIC };
-        let mut record = BytesMut::new();
+        let mut record = Vec::new();
         let encoded = properties.build().and_then(|properties| {
             NewMessage { properties: &[properties.encoded()], ..moved(&half, topic, QueueId::ZERO) }
                 .encode(&mut record)
@@ -374,7 +373,7 @@ impl Transactions {
     ) {
         let Some(group) = properties.get(property::PGROUP) else { return };
         let Some((topic, queue_id)) = real_queue(half) else { return };
-        let mut message = BytesMut::new();
+        let mut message = Vec::new();
         let encoded = NewMessage { properties: &[properties.encoded()], ..moved(half, topic, queue_id) };
         if let Err(error) = encoded.encode(&mut message) {
             warn!(group, %error, "half message cannot be shown to its producers");
@@ -391,7 +390,7 @@ impl Transactions {
             transaction_id: key,
             offset_message_id: Some(id.to_string().into()),
             broker_name: Some(self.with.config.broker_name.as_str().into()),
-            message: message.freeze(),
+            message: message.into(),
         };
         let producers = self.with.clients.producers(group);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % producers.len().max(1);
@@ -436,7 +435,7 @@ impl Transactions {
                 body.push_str(&format!("{next},"));
                 last = last.max(next);
             }
-            let mut record = BytesMut::new();
+            let mut record = Vec::new();
             NewMessage {
                 topic: HALF_OP_TOPIC,
                 queue_id: QueueId::ZERO,

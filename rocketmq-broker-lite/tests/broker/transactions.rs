@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rocketmq_broker_lite::{Clock, Standalone};
 use rocketmq_protocol::message::{NewMessage, OffsetMessageId, StoredMessageRef, SysFlag};
 use rocketmq_protocol::requests::{EndTransaction, SendMessage, transaction_outcome};
@@ -49,7 +48,7 @@ async fn a_commit_that_a_killed_broker_could_not_note_is_not_asked_about_again()
     let store = cluster.broker().store();
     let half = store.message_at(position).unwrap();
     let half = StoredMessageRef::parse(&half).unwrap();
-    let mut record = BytesMut::new();
+    let mut record = Vec::new();
     let committed = NewMessage {
         topic: "orders",
         queue_id: Q0,

@@ -138,12 +138,12 @@ async fn a_message_without_a_unique_key_gets_one() {
 #[tokio::test]
 async fn a_batch_becomes_single_messages_with_their_own_properties() {
     let at = start().await;
-    let mut body = bytes::BytesMut::new();
+    let mut body = Vec::new();
     for (text, tag) in [("one", "TAGS\u{1}A\u{2}"), ("two", "TAGS\u{1}B\u{2}"), ("three", "")] {
         let properties = rocketmq_protocol::message::PropertiesRef::from(tag);
         BatchEntry { flag: 7, body: text.as_bytes(), properties }.encode(&mut body).unwrap();
     }
-    let batch = SendMessage { batch: true, ..message("orders", body.freeze()) };
+    let batch = SendMessage { batch: true, ..message("orders", body) };
     let sent = at.connection.call(&SendBatchMessage(batch), LONG).await.unwrap();
     assert_eq!((sent.queue_offset.get(), sent.message_id.split(',').count()), (0, 3));
     let stored = messages(at.pull(pull("orders", 0)).await.1);
@@ -467,7 +467,7 @@ async fn a_missing_field_is_named() {
     let at = start().await;
     // A heartbeat is no send, but its fields are those of one: none.
     let mut stream = tokio::net::TcpStream::connect(at.cluster.broker().local_addr()).await.unwrap();
-    let mut out = bytes::BytesMut::new();
+    let mut out = Vec::new();
     let frame = rocketmq_protocol::Frame {
         code: 310,
         language: rocketmq_protocol::Language::JAVA,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_broker_lite::store::{Appended, ReadLimits, Store, StoreOptions};
 use rocketmq_protocol::message::{NewMessage, StoredMessage, StoredMessages, SysFlag};
 use rocketmq_protocol::{LogPosition, QueueId, QueueOffset};
@@ -27,9 +27,9 @@ pub(crate) fn record(
     body: &[u8],
     properties: &str,
     sys_flag: SysFlag,
-) -> BytesMut {
+) -> Vec<u8> {
     let host = "127.0.0.1:10911".parse().unwrap();
-    let mut record = BytesMut::new();
+    let mut record = Vec::new();
     NewMessage {
         topic,
         queue_id,

@@ -1,6 +1,6 @@
 //! The frames that the raw ends send, encoded once. All are compact, which puts code and opaque at fixed places.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_protocol::body::{BrokerData, MASTER_ID, Perm, QueueData, TopicRouteData};
 use rocketmq_protocol::message::{NewMessage, SysFlag};
 use rocketmq_protocol::request::{
@@ -126,7 +126,7 @@ fn records() -> Bytes {
         body: &BODY,
         properties: &[PROPERTIES],
     };
-    let mut record = BytesMut::new();
+    let mut record = Vec::new();
     message.encode(&mut record).expect("it fits");
     record.repeat(PULLED).into()
 }
@@ -139,10 +139,10 @@ fn request<R: Request>(request: &R) -> Bytes {
         max_frame: MAX_FRAME_BYTES,
     };
     let body = request.body();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode_request(&mut out, request, &shape, body.len()).expect("it fits");
     body.iter().for_each(|segment| out.extend_from_slice(segment));
-    out.freeze()
+    out.into()
 }
 
 fn reply<P: Payload>(reply: &P) -> Bytes {
@@ -154,8 +154,8 @@ fn reply<P: Payload>(reply: &P) -> Bytes {
         max_frame: MAX_FRAME_BYTES,
     };
     let body = reply.body();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode_reply(&mut out, &shape, body.len(), reply).expect("it fits");
     body.iter().for_each(|segment| out.extend_from_slice(segment));
-    out.freeze()
+    out.into()
 }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use clap::Args;
 use rocketmq_protocol::body::{
     BrokerData, ClusterInfo, ConsumerListByGroup, MASTER_ID, Perm, QueueData, TopicRouteData,
@@ -155,7 +154,7 @@ impl Null {
         let answer = asked.map_err(|error| error.to_string()).and_then(|asked| {
             let next = asked.queue_offset.plus(asked.max_messages.into());
             let messages = self.records(&asked).map_err(|error| error.to_string())?;
-            Ok(pulled(next, Segments::One(messages.freeze())))
+            Ok(pulled(next, Segments::One(messages.into())))
         });
         match answer {
             Ok(reply) => call.reply(&reply),
@@ -164,7 +163,7 @@ impl Null {
     }
 
     /// As many messages as are asked for, from the offset on that is asked for.
-    fn records(&self, asked: &PullMessage) -> Result<BytesMut, MessageError> {
+    fn records(&self, asked: &PullMessage) -> Result<Vec<u8>, MessageError> {
         let message = NewMessage {
             topic: &asked.topic,
             queue_id: asked.queue_id,
@@ -178,7 +177,7 @@ impl Null {
             body: &BODY,
             properties: &[PROPERTIES],
         };
-        let mut records = BytesMut::new();
+        let mut records = Vec::new();
         message.encode(&mut records)?;
         let record = records.clone();
         for number in 1..asked.max_messages {

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
-use bytes::BytesMut;
 use rocketmq_protocol::body::MASTER_ID;
 use rocketmq_protocol::message::{MessageError, NewMessage, SysFlag, stored};
 use rocketmq_protocol::request::Segments;
@@ -23,7 +22,7 @@ pub(super) struct Relay {
 /// Messages that nobody has asked for yet, or who has asked before there were any.
 #[derive(Default)]
 struct Queue {
-    records: Vec<BytesMut>,
+    records: Vec<Vec<u8>>,
     waiting: Option<(Call, QueueOffset)>,
 }
 
@@ -50,7 +49,7 @@ impl Relay {
             body: &request.body,
             properties: &[request.properties.as_deref().unwrap_or_default()],
         };
-        let mut record = BytesMut::new();
+        let mut record = Vec::new();
         message.encode(&mut record)?;
         self.change(request.queue_id, |queue| queue.records.push(record));
         Ok(())
@@ -78,7 +77,7 @@ impl Queue {
         let mut records = Vec::with_capacity(self.records.len());
         for mut record in self.records.drain(..) {
             stored::patch(&mut record, next, LogPosition::ZERO, 0);
-            records.push(record.freeze());
+            records.push(record.into());
             next = next.plus(1);
         }
         pulled(next, Segments::Many(records))

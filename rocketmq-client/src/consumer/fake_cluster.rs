@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_protocol::body::{
     BrokerData, ConsumerListByGroup, HeartbeatData, LockBatchResponse, MASTER_ID, Perm, QueueData,
     TopicRouteData,
@@ -116,9 +116,9 @@ impl FakeCluster {
             body: Bytes::copy_from_slice(body.as_bytes()),
             properties: properties.build().unwrap(),
         };
-        let mut record = BytesMut::new();
+        let mut record = Vec::new();
         message.encode(&mut record).unwrap();
-        log.records.push(record.freeze());
+        log.records.push(record.into());
         for (request, call) in std::mem::take(&mut seen.held) {
             seen.pull(request, call);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rocketmq_protocol::body::{ConsumeResult, MessageQueue, QueueTable, ResetOffsetBody};
 use rocketmq_protocol::json::{self, JsonStyle};
 use rocketmq_protocol::message::{Properties, StoredMessage, SysFlag};
@@ -73,9 +73,9 @@ fn message(body: &str) -> Bytes {
         body: Bytes::copy_from_slice(body.as_bytes()),
         properties: Properties::builder().build().unwrap(),
     };
-    let mut record = BytesMut::new();
+    let mut record = Vec::new();
     message.encode(&mut record).unwrap();
-    record.freeze()
+    record.into()
 }
 
 fn directly(body: &str, group: &str) -> ConsumeMessageDirectly {

@@ -2,7 +2,6 @@
 
 use std::iter::Peekable;
 
-use bytes::BytesMut;
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::message::batch::BatchEntry;
 use rocketmq_protocol::message::{Properties, UniqueKeyGenerator, property};
@@ -34,7 +33,7 @@ pub(super) fn encode(
         return Err(Error::InvalidArgument { name: "messages", reason: "a batch of no messages".into() });
     };
     let now = now_ms();
-    let mut body = BytesMut::new();
+    let mut body = Vec::new();
     let mut message_ids = Vec::with_capacity(messages.len());
     for message in messages {
         message.validate(max_size)?;
@@ -81,7 +80,7 @@ pub(super) fn encode(
         born_timestamp: now,
         properties: Some(properties.into()),
         batch: true,
-        body: body.freeze(),
+        body: body.into(),
         ..blank
     };
     let outgoing = Outgoing { request, shape: Shape::Batch, message_id, is_timer: false };

@@ -124,7 +124,7 @@ async fn old_broker() -> String {
                         frame.code = 0;
                         frame.flag = 1;
                         frame.version = Version::V4_9_3;
-                        let mut out = BytesMut::new();
+                        let mut out = Vec::new();
                         frame.encode(&mut out, MAX_FRAME_BYTES).unwrap();
                         stream.write_all(&out).await.unwrap();
                     }

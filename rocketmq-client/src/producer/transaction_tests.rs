@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rocketmq_protocol::message::{Properties, StoredMessage, SysFlag, property};
 use rocketmq_protocol::request::Request;
 use rocketmq_protocol::requests::{
@@ -150,7 +149,7 @@ fn check(group: &str, key: &str) -> CheckTransactionState {
         body: "hello".into(),
         properties: properties.build().unwrap(),
     };
-    let mut message = BytesMut::new();
+    let mut message = Vec::new();
     half.encode(&mut message).unwrap();
     CheckTransactionState {
         topic: Some("orders".into()),
@@ -160,7 +159,7 @@ fn check(group: &str, key: &str) -> CheckTransactionState {
         transaction_id: Some(key.into()),
         offset_message_id: None,
         broker_name: Some("broker-a".into()),
-        message: message.freeze(),
+        message: message.into(),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         exchange(&mut cases, "send", name, encoding, send(), sent());
         exchange(&mut cases, "pull", name, encoding, pull(), pulled());
     }
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     cases.push((
         "stored/encode".to_owned(),
         Box::new(move || {
@@ -54,11 +54,11 @@ fn exchange<R>(cases: &mut Vec<Case>, what: &str, name: &str, encoding: Encoding
 where
     R: Request,
 {
-    let mut asked = BytesMut::new();
+    let mut asked = Vec::new();
     write_request(&mut asked, encoding, &request);
-    let mut answered = BytesMut::new();
+    let mut answered = Vec::new();
     write_reply(&mut answered, encoding, &reply);
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     cases.push((
         format!("{what}/encode request/{name}"),
         Box::new(move || {
@@ -67,7 +67,7 @@ where
             black_box(&out);
         }),
     ));
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     cases.push((
         format!("{what}/encode reply/{name}"),
         Box::new(move || {
@@ -76,8 +76,8 @@ where
             black_box(&out);
         }),
     ));
-    cases.push((format!("{what}/decode request/{name}"), decode::<R>(asked.freeze())));
-    cases.push((format!("{what}/decode reply/{name}"), decode::<R::Reply>(answered.freeze())));
+    cases.push((format!("{what}/decode request/{name}"), decode::<R>(asked.into())));
+    cases.push((format!("{what}/decode reply/{name}"), decode::<R::Reply>(answered.into())));
 }
 
 /// A frame as it comes in from a socket: appended to the read buffer, cut off, its fields and body read.
@@ -91,7 +91,7 @@ fn decode<P: Payload>(frame: Bytes) -> Box<dyn FnMut()> {
     })
 }
 
-fn write_request<R: Request>(out: &mut BytesMut, encoding: Encoding, request: &R) {
+fn write_request<R: Request>(out: &mut Vec<u8>, encoding: Encoding, request: &R) {
     let shape =
         RequestShape { opaque: Opaque::new(4711), oneway: false, encoding, max_frame: MAX_FRAME_BYTES };
     let body = request.body();
@@ -99,7 +99,7 @@ fn write_request<R: Request>(out: &mut BytesMut, encoding: Encoding, request: &R
     body.iter().for_each(|segment| out.extend_from_slice(segment));
 }
 
-fn write_reply<P: Payload>(out: &mut BytesMut, encoding: Encoding, reply: &P) {
+fn write_reply<P: Payload>(out: &mut Vec<u8>, encoding: Encoding, reply: &P) {
     let shape = ReplyShape {
         code: ResponseCode::SUCCESS,
         remark: None,
@@ -176,12 +176,12 @@ fn pulled() -> PullReply {
 }
 
 fn records() -> Bytes {
-    let mut records = BytesMut::new();
+    let mut records = Vec::new();
     (0..32).for_each(|_| encode_record(&mut records));
-    records.freeze()
+    records.into()
 }
 
-fn encode_record(out: &mut BytesMut) {
+fn encode_record(out: &mut Vec<u8>) {
     let host = ([127, 0, 0, 1], 10_911).into();
     let message = NewMessage {
         topic: "orders",

@@ -3,11 +3,10 @@
 //! Code `i16`, language `u8`, version `i16`, opaque `i32`, flag `i32`, remark length `i32` and remark, fields length
 //! `i32` and fields.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 
 use super::{Encoding, FieldWriter, Head, HeaderError, HeaderFields};
 use crate::fields::{Fields, split_block};
-use crate::room::room;
 use crate::{ByteString, Language, Opaque, Version};
 
 const FIXED_LEN: usize = 2 + 1 + 2 + 4 + 4;
@@ -38,18 +37,16 @@ fn block(header: &mut Bytes) -> Option<Bytes> {
     split_block(header, usize::try_from(len).ok()?)
 }
 
-pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: &dyn HeaderFields) {
-    let code = i16::try_from(head.code).unwrap_or_default().to_be_bytes(); // `Encoding::able_to_carry` has looked
-    let version = i16::try_from(head.version.get()).unwrap_or(i16::MAX).to_be_bytes();
+pub(super) fn encode(out: &mut Vec<u8>, head: &Head, fields: &dyn HeaderFields) {
     let remark = head.remark.as_deref().unwrap_or_default();
-    let mut fixed = room(out, FIXED_LEN + 4 + remark.len());
-    fixed.put_slice(&code);
-    fixed.put_u8(head.language.get());
-    fixed.put_slice(&version);
-    fixed.put_i32(head.opaque.get());
-    fixed.put_i32(head.flag);
-    fixed.put_u32(u32::try_from(remark.len()).unwrap_or(u32::MAX));
-    fixed.put_slice(remark.as_bytes());
+    out.reserve(FIXED_LEN + 4 + remark.len() + 4);
+    out.put_i16(i16::try_from(head.code).unwrap_or_default()); // `Encoding::able_to_carry` has looked
+    out.put_u8(head.language.get());
+    out.put_i16(i16::try_from(head.version.get()).unwrap_or(i16::MAX));
+    out.put_i32(head.opaque.get());
+    out.put_i32(head.flag);
+    out.put_u32(u32::try_from(remark.len()).unwrap_or(u32::MAX));
+    out.extend_from_slice(remark.as_bytes());
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     fields.write_fields(&mut FieldWriter::new(out, Encoding::Compact));
@@ -59,8 +56,7 @@ pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: &dyn HeaderFields)
     }
 }
 
-pub(super) fn put_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    // `extend_from_slice` is compiled into the caller, `put_slice` is a call each.
+pub(super) fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.reserve(2 + name.len() + 4 + value.len());
     let value_len = u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes();
     if let &[letter] = name.as_bytes() {

@@ -3,58 +3,57 @@
 
 use std::fmt;
 
-use bytes::{BufMut, BytesMut};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::{Encoding, FieldWriter, Head, HeaderError, HeaderFields};
 use crate::fields::{Fields, FieldsBuffer};
 use crate::{ByteString, Language, Opaque, Version};
 
-pub(super) fn encode(out: &mut BytesMut, head: &Head, fields: &dyn HeaderFields) {
-    out.put_slice(b"{\"code\":");
+pub(super) fn encode(out: &mut Vec<u8>, head: &Head, fields: &dyn HeaderFields) {
+    out.extend_from_slice(b"{\"code\":");
     put_integer(out, head.code);
     let before = out.len();
-    out.put_slice(b",\"extFields\":{");
+    out.extend_from_slice(b",\"extFields\":{");
     let empty = out.len();
     fields.write_fields(&mut FieldWriter::new(out, Encoding::Json));
     if out.len() == empty {
         out.truncate(before);
     } else {
-        out.put_u8(b'}');
+        out.push(b'}');
     }
-    out.put_slice(b",\"flag\":");
+    out.extend_from_slice(b",\"flag\":");
     put_integer(out, head.flag);
-    out.put_slice(b",\"language\":\"");
-    out.put_slice(head.language.name().unwrap_or("OTHER").as_bytes());
-    out.put_slice(b"\",\"opaque\":");
+    out.extend_from_slice(b",\"language\":\"");
+    out.extend_from_slice(head.language.name().unwrap_or("OTHER").as_bytes());
+    out.extend_from_slice(b"\",\"opaque\":");
     put_integer(out, head.opaque.get());
     if let Some(remark) = &head.remark {
-        out.put_slice(b",\"remark\":");
+        out.extend_from_slice(b",\"remark\":");
         put_string(out, remark);
     }
-    out.put_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
+    out.extend_from_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
     put_integer(out, head.version.get());
-    out.put_u8(b'}');
+    out.push(b'}');
 }
 
-fn put_integer(out: &mut BytesMut, value: i32) {
-    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+fn put_integer(out: &mut Vec<u8>, value: i32) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-pub(super) fn begin_field(out: &mut BytesMut, name: &str, first: bool) {
+pub(super) fn begin_field(out: &mut Vec<u8>, name: &str, first: bool) {
     if !first {
-        out.put_u8(b',');
+        out.push(b',');
     }
     put_string(out, name);
-    out.put_u8(b':');
+    out.push(b':');
 }
 
-pub(super) fn put_string(out: &mut BytesMut, text: &str) {
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        out.put_u8(b'"');
-        out.put_slice(text.as_bytes());
-        out.put_u8(b'"');
-    } else if serde_json::to_writer(out.writer(), text).is_err() {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else if serde_json::to_writer(out, text).is_err() {
         unreachable!("text is always JSON, and the buffer grows");
     }
 }

@@ -3,7 +3,7 @@
 mod compact;
 mod json;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::fields::{Fields, FieldsBuffer};
 use crate::{ByteString, Language, Opaque, Version};
@@ -83,7 +83,7 @@ pub(crate) fn decode(
 
 /// Appends length words and header of a frame whose body of `body_len` bytes follows.
 pub(crate) fn encode(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     encoding: Encoding,
     head: &Head,
     body_len: usize,
@@ -121,13 +121,13 @@ impl HeaderFields for Fields {
 
 /// Writes header fields straight into the frame that is being encoded.
 pub struct FieldWriter<'a> {
-    out: &'a mut BytesMut,
+    out: &'a mut Vec<u8>,
     encoding: Encoding,
     first: bool,
 }
 
 impl<'a> FieldWriter<'a> {
-    fn new(out: &'a mut BytesMut, encoding: Encoding) -> Self {
+    fn new(out: &'a mut Vec<u8>, encoding: Encoding) -> Self {
         Self { out, encoding, first: true }
     }
 
@@ -148,9 +148,9 @@ impl<'a> FieldWriter<'a> {
         match self.encoding {
             Encoding::Json => {
                 json::begin_field(self.out, name, self.first);
-                self.out.put_u8(b'"');
-                self.out.put_slice(value.as_bytes());
-                self.out.put_u8(b'"');
+                self.out.push(b'"');
+                self.out.extend_from_slice(value.as_bytes());
+                self.out.push(b'"');
                 self.first = false;
             }
             Encoding::Compact => compact::put_field(self.out, name, value.as_bytes()),
@@ -169,7 +169,7 @@ impl<'a> FieldWriter<'a> {
 
     fn copy(&mut self, fields: &Fields) {
         if self.encoding == Encoding::Compact {
-            self.out.put_slice(fields.as_bytes());
+            self.out.extend_from_slice(fields.as_bytes());
         } else {
             for (name, value) in fields.iter() {
                 self.text(name, &String::from_utf8_lossy(value.as_bytes()));

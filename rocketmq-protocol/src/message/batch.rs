@@ -4,7 +4,7 @@
 //! Entry, big-endian: size 4, magic 4 and CRC 4 (both 0), flag 4, body 4 + n, properties 2 + n.
 //! Java: `common/message/MessageDecoder.java`, `encodeMessages`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::properties::check_len;
 use super::reader::Reader;
@@ -43,7 +43,7 @@ impl BatchEntry<'_> {
     ///
     /// # Errors
     /// As [`BatchEntry::encoded_len`]; nothing is written then.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<usize, MessageError> {
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<usize, MessageError> {
         let len = self.encoded_len()?;
         let properties = self.properties.as_bytes();
         // The casts to narrower lengths lose nothing: `encoded_len` checked them.
@@ -52,9 +52,9 @@ impl BatchEntry<'_> {
         out.put_bytes(0, 4 + 4); // magic, CRC
         out.put_i32(self.flag);
         out.put_u32(self.body.len() as u32);
-        out.put_slice(self.body);
+        out.extend_from_slice(self.body);
         out.put_u16(properties.len() as u16);
-        out.put_slice(properties);
+        out.extend_from_slice(properties);
         Ok(len)
     }
 }
@@ -122,7 +122,7 @@ mod tests {
                 body,
                 properties: properties.as_str().into(),
             }).collect();
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             for entry in &batch {
                 let before = out.len();
                 prop_assert_eq!(entry.encode(&mut out).unwrap(), out.len() - before);
@@ -142,7 +142,7 @@ mod tests {
     fn properties_that_do_not_fit_are_refused() {
         let long = "x".repeat(32_768);
         let entry = BatchEntry { properties: long.as_str().into(), ..BatchEntry::default() };
-        let refused = entry.encode(&mut BytesMut::new());
+        let refused = entry.encode(&mut Vec::new());
         assert_eq!(refused, Err(MessageError::TooLong { field: "properties", len: 32_768, limit: 32_767 }));
     }
 }

@@ -2,19 +2,16 @@
 
 use std::net::SocketAddr;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::properties::check_len;
 use super::property::VALUE_END;
 use super::stored::{MAGIC_V1, MAGIC_V2, body_crc};
 use super::{MessageError, SysFlag, host};
-use crate::room::room;
 use crate::{LogPosition, QueueId};
 
 /// Fields that take the same room in every record.
-const FIXED_LEN: usize = UP_TO_BODY + 2;
-/// Those that come before the body.
-const UP_TO_BODY: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4;
+const FIXED_LEN: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4 + 2;
 
 /// A message to be written as a record. Queue offset, position and store time are 0 in it until
 /// [`stored::patch`](super::stored::patch) fills them in.
@@ -73,7 +70,7 @@ impl NewMessage<'_> {
     ///
     /// # Errors
     /// As [`NewMessage::encoded_len`]; nothing is written then.
-    pub fn encode(&self, out: &mut BytesMut) -> Result<usize, MessageError> {
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<usize, MessageError> {
         let len = self.encoded_len()?;
         let born_host = canonical(self.born_host);
         let store_host = canonical(self.store_host);
@@ -85,39 +82,35 @@ impl NewMessage<'_> {
             sys_flag = sys_flag.with(SysFlag::STORE_HOST_V6);
         }
 
-        // The casts to narrower lengths lose nothing: `encoded_len` checked them. Slices are written to, as each write to
-        // `BytesMut` would look for room again.
+        // The casts to narrower lengths lose nothing: `encoded_len` checked them.
         out.reserve(len);
-        let hosts = host::encoded_len(born_host) + host::encoded_len(store_host);
-        let mut head = room(out, UP_TO_BODY + hosts);
-        head.put_u32(len as u32);
-        head.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
-        head.put_u32(body_crc(self.body));
-        head.put_i32(self.queue_id.get());
-        head.put_i32(self.flag);
-        head.put_bytes(0, 8 + 8); // queue offset, position
-        head.put_i32(sys_flag.get());
-        head.put_i64(self.born_timestamp);
-        host::write(born_host, &mut head);
-        head.put_bytes(0, 8); // store time
-        host::write(store_host, &mut head);
-        head.put_i32(self.reconsume_times);
-        head.put_i64(self.prepared_transaction_offset.get());
-        head.put_u32(self.body.len() as u32);
+        out.put_u32(len as u32);
+        out.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
+        out.put_u32(body_crc(self.body));
+        out.put_i32(self.queue_id.get());
+        out.put_i32(self.flag);
+        out.put_bytes(0, 8 + 8); // queue offset, position
+        out.put_i32(sys_flag.get());
+        out.put_i64(self.born_timestamp);
+        host::write(born_host, out);
+        out.put_bytes(0, 8); // store time
+        host::write(store_host, out);
+        out.put_i32(self.reconsume_times);
+        out.put_i64(self.prepared_transaction_offset.get());
+        out.put_u32(self.body.len() as u32);
         out.extend_from_slice(self.body);
-        let mut tail = room(out, len - UP_TO_BODY - hosts - self.body.len());
         if is_v2(self.topic) {
-            tail.put_u16(self.topic.len() as u16);
+            out.put_u16(self.topic.len() as u16);
         } else {
-            tail.put_u8(self.topic.len() as u8);
+            out.put_u8(self.topic.len() as u8);
         }
-        tail.put_slice(self.topic.as_bytes());
-        tail.put_u16(self.properties_len() as u16);
+        out.extend_from_slice(self.topic.as_bytes());
+        out.put_u16(self.properties_len() as u16);
         for (missing_end, part) in self.property_parts() {
             if missing_end {
-                tail.put_u8(VALUE_END);
+                out.put_u8(VALUE_END);
             }
-            tail.put_slice(part.as_bytes());
+            out.extend_from_slice(part.as_bytes());
         }
         Ok(len)
     }
@@ -175,7 +168,7 @@ mod tests {
             (&["", "a\x01b", ""], "a\x01b"),
             (&[], ""),
         ] {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             let len = message("t", parts).encode(&mut out).unwrap();
             assert_eq!((len, out.len()), (91 + 1 + 5 + joined.len(), len));
             assert_eq!(StoredMessageRef::parse(&out).unwrap().properties().as_bytes(), joined.as_bytes());
@@ -184,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_the_format_cannot_hold_is_refused_with_field_value_and_limit() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let long = "x".repeat(32_768);
         let error = message(&long, &[]).encode(&mut out).unwrap_err();
         assert_eq!(error.to_string(), "topic has 32768 bytes, the limit is 32767");
@@ -196,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_mapped_address_is_stored_as_ipv4() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let born_host = "[::ffff:10.1.2.3]:4".parse().unwrap();
         NewMessage { born_host, sys_flag: SysFlag::BORN_HOST_V6, ..message("t", &[]) }
             .encode(&mut out)

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::{
     CompressionError, InnerMessages, MessageError, NewMessage, OffsetMessageId, Properties, StoredMessageRef,
@@ -89,7 +89,7 @@ impl StoredMessage {
     ///
     /// # Errors
     /// As [`NewMessage::encode`].
-    pub fn encode(&self, out: &mut BytesMut) -> Result<usize, MessageError> {
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<usize, MessageError> {
         let at = out.len();
         let len = self.as_new(&[self.properties.encoded()]).encode(out)?;
         stored::patch(&mut out[at..], self.queue_offset, self.physical_offset, self.store_timestamp);
@@ -224,22 +224,22 @@ mod tests {
     proptest! {
         #[test]
         fn messages_survive_encoding_and_decoding(messages in prop::collection::vec(any_message(), 0..5)) {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             for message in &messages {
                 let len = message.encode(&mut out).unwrap();
                 let record = StoredMessageRef::parse(&out[out.len() - len..]).unwrap();
                 prop_assert!(record.crc_matches());
                 prop_assert_eq!(record.total_size(), len);
             }
-            let decoded: Vec<_> = StoredMessages::new(out.freeze()).collect::<Result<_, _>>().unwrap();
+            let decoded: Vec<_> = StoredMessages::new(out.into()).collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(decoded, messages);
         }
 
         #[test]
         fn a_record_cut_anywhere_is_an_error(message in any_message(), cut in any::<prop::sample::Index>()) {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             message.encode(&mut out).unwrap();
-            let mut cut = out.freeze().slice(..cut.index(91));
+            let mut cut = Bytes::from(out).slice(..cut.index(91));
             let before = cut.clone();
             prop_assume!(!cut.is_empty());
             prop_assert!(StoredMessage::decode(&mut cut).is_err());
@@ -251,13 +251,13 @@ mod tests {
             message in any_message(),
             flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         ) {
-            let mut out = BytesMut::new();
+            let mut out = Vec::new();
             message.encode(&mut out).unwrap();
             for (at, value) in flips {
                 let at = at.index(out.len());
                 out[at] = value;
             }
-            for message in StoredMessages::new(out.freeze()).flatten() {
+            for message in StoredMessages::new(out.into()).flatten() {
                 if let Ok(message) = message.decompressed(1 << 16) {
                     message.unwrapped().for_each(drop);
                 }
@@ -272,13 +272,13 @@ mod tests {
 
         #[test]
         fn an_inner_batch_survives_wrapping(outer in any_message(), inner in prop::collection::vec(any_message(), 0..5)) {
-            let mut body = BytesMut::new();
+            let mut body = Vec::new();
             for message in &inner {
                 let properties = PropertiesRef::new(message.properties.encoded().as_bytes());
                 BatchEntry { flag: message.flag, body: &message.body, properties }.encode(&mut body).unwrap();
             }
             let sys_flag = outer.sys_flag.with(SysFlag::NEED_UNWRAP).with(SysFlag::INNER_BATCH);
-            let outer = StoredMessage { sys_flag, body: body.freeze(), properties: Properties::EMPTY, ..outer };
+            let outer = StoredMessage { sys_flag, body: body.into(), properties: Properties::EMPTY, ..outer };
             let unwrapped: Vec<_> = outer.clone().unwrapped().collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(unwrapped.len(), inner.len());
             for (at, (single, inner)) in (0_i64..).zip(unwrapped.iter().zip(&inner)) {
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn decoding_shares_the_pulled_body() {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let message = StoredMessage {
             topic: "orders".into(),
             queue_id: QueueId::ZERO,
@@ -308,7 +308,7 @@ mod tests {
             properties: Properties::EMPTY.with("TAGS", "a").unwrap(),
         };
         message.encode(&mut out).unwrap();
-        let pulled = out.freeze();
+        let pulled = Bytes::from(out);
         let range = pulled.as_ptr_range();
         let decoded = StoredMessage::decode(&mut pulled.clone()).unwrap().unwrap();
         for part in [decoded.topic.as_bytes(), &decoded.body, decoded.properties.encoded().as_bytes()] {

@@ -7,7 +7,7 @@ pub(crate) mod sample;
 
 use std::fmt::Debug;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::fields::FieldValue;
 use crate::frame::{Frame, FrameTooLong, RESPONSE_FLAG, encode_head, request_flag};
@@ -136,7 +136,7 @@ impl From<Bytes> for Segments {
 /// # Errors
 /// The whole frame would be longer than the limit; `out` is as before then.
 pub fn encode_request<R: Request>(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     request: &R,
     shape: &RequestShape,
     body_len: usize,
@@ -146,7 +146,7 @@ pub fn encode_request<R: Request>(
 
 /// [`encode_request`], compiled once for all types.
 pub(crate) fn encode_request_head(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     code: RequestCode,
     shape: &RequestShape,
     body_len: usize,
@@ -196,7 +196,7 @@ pub struct ReplyShape {
 /// # Errors
 /// The whole frame would be longer than the limit; `out` is as before then.
 pub fn encode_reply(
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
     shape: &ReplyShape,
     body_len: usize,
     fields: &dyn HeaderFields,

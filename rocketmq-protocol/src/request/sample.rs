@@ -87,13 +87,14 @@ where
     R::Reply: Sample + PartialEq,
 {
     let request = R::sample(source);
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let shape = RequestShape { opaque: Opaque::new(7), oneway: false, encoding, max_frame: MAX_FRAME_BYTES };
     let body = request.body();
     encode_request(&mut out, &request, &shape, body.len()).unwrap();
     body.iter().for_each(|segment| out.extend_from_slice(segment));
-    let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut out).unwrap().unwrap();
-    assert_eq!((frame.request_code(), frame.is_response(), out.len()), (R::CODE, false, 0));
+    let mut read = BytesMut::from(&*out);
+    let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut read).unwrap().unwrap();
+    assert_eq!((frame.request_code(), frame.is_response(), read.len()), (R::CODE, false, 0));
     assert_eq!(R::read(&frame).unwrap(), request);
 
     let reply = R::Reply::sample(source);
@@ -105,9 +106,10 @@ where
         max_frame: MAX_FRAME_BYTES,
     };
     let body = reply.body();
+    out.clear();
     encode_reply(&mut out, &shape, body.len(), &reply).unwrap();
     body.iter().for_each(|segment| out.extend_from_slice(segment));
-    let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut out).unwrap().unwrap();
+    let frame = FrameDecoder::new(MAX_FRAME_BYTES).decode(&mut BytesMut::from(&*out)).unwrap().unwrap();
     assert!(frame.is_response());
     assert_eq!(R::Reply::read(&frame).unwrap(), reply);
 }

@@ -403,18 +403,21 @@ impl Shared {
         self.lock().idle = false;
     }
 
-    /// Moves what is queued to `writing`, and makes sure that the driver is woken when there is more, unless it is
-    /// `serving`.
+    /// Moves what is queued to `writing` once that is written, and makes sure that the driver is woken when there is more,
+    /// unless it is `serving`.
     pub(super) fn collect(&self, writing: &mut Outbox, context: &Context<'_>, serving: bool) {
         let mut state = self.lock();
         match &mut state.driver {
             Some(driver) => driver.clone_from(context.waker()),
             none => *none = Some(context.waker().clone()),
         }
+        if !writing.is_empty() {
+            return; // the socket wakes the driver, which then looks again
+        }
         let is_empty = state.outbox.is_empty();
         state.idle = is_empty && !serving;
         if !is_empty {
-            writing.take_from(&mut state.outbox);
+            std::mem::swap(writing, &mut state.outbox);
             if std::mem::take(&mut state.crowded) {
                 self.room.notify_waiters();
             }

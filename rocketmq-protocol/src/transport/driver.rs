@@ -135,7 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
             // A peer that does not read its answers, or asks faster than it is served, is not read from.
             let options = &shared.options;
-            if self.writing.len() > options.max_queued_bytes || shared.in_flight() >= options.max_in_flight {
+            let unwritten =
+                if self.writing.is_empty() { 0 } else { self.writing.len() + shared.queued_bytes() };
+            if unwritten > options.max_queued_bytes || shared.in_flight() >= options.max_in_flight {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(context)) {

@@ -89,7 +89,7 @@ fn view(size: i64) -> ViewMessage {
     ViewMessage { position: size.into(), topic: None }
 }
 
-fn write_request(out: &mut bytes::BytesMut, request: &impl crate::request::Request) {
+fn write_request(out: &mut Vec<u8>, request: &impl crate::request::Request) {
     let shape = crate::request::RequestShape {
         opaque: crate::Opaque::ZERO,
         oneway: false,
@@ -149,7 +149,7 @@ async fn a_large_answer_leaves_before_the_next_request_is_served() {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = Server::bind(addr, service, ServerOptions::new("test")).await.unwrap();
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-    let mut requests = bytes::BytesMut::new();
+    let mut requests = Vec::new();
     write_request(&mut requests, &view(64 << 10));
     write_request(&mut requests, &max_offset(3));
     stream.write_all(&requests).await.unwrap();
@@ -179,7 +179,7 @@ async fn what_is_answered_after_all_requests_of_a_read_leaves_with_their_answers
     let service = Arc::new(AfterAll(TestService::default()));
     let server = Server::bind(addr, service, ServerOptions::new("test")).await.unwrap();
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-    let mut requests = bytes::BytesMut::new();
+    let mut requests = Vec::new();
     write_request(&mut requests, &min_offset());
     write_request(&mut requests, &max_offset(3));
     stream.write_all(&requests).await.unwrap();
@@ -348,7 +348,7 @@ async fn a_peer_that_does_not_read_its_answers_is_not_read_from() {
     let slow = connector.connect(&server.local_addr().to_string()).await.unwrap();
     drop(slow);
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-    let mut request = bytes::BytesMut::new();
+    let mut request = Vec::new();
     write_request(&mut request, &view(1 << 20));
     // More than all socket buffers take, were every request served.
     let all = 200;

@@ -21,7 +21,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rocketmq_protocol::message::{NewMessage, Properties, StoredMessageRef, property, tag_hash};
 use rocketmq_protocol::transport::Clock;
 use rocketmq_protocol::{ByteString, LogPosition, QueueId, QueueOffset};
@@ -360,7 +359,7 @@ impl Timers {
 
     /// Delivers what is due; whether there is more of it.
     fn deliver(&self, state: &mut State) -> Result<bool, TimerError> {
-        let mut buffer = BytesMut::new();
+        let mut buffer = Vec::new();
         let mut turn = 0;
         while let Some(entry) = state.due.first_entry() {
             let now = self.clock.now_ms();
@@ -401,7 +400,7 @@ impl Timers {
         record: &StoredMessageRef<'_>,
         unit: &Unit,
         now: i64,
-        buffer: &mut BytesMut,
+        buffer: &mut Vec<u8>,
     ) -> Result<Option<LogPosition>, AppendError> {
         let told = record.properties();
         let lost = |reason: &str| {
