@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
     MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, RecallHandle, SysFlag,
@@ -338,10 +338,9 @@ impl SendService {
         traits: &Traits<'_>,
     ) -> Result<(Option<String>, ByteString), Refusal> {
         let key = match traits.unique_key {
-            Some(key) => told.as_bytes().slice_ref(key.as_bytes()),
-            None => Bytes::from(self.unique_keys.next(self.with.clock.now_ms())),
+            Some(key) => ByteString::from_utf8(told.as_bytes().slice_ref(key)).unwrap_or_default(),
+            None => self.unique_keys.next(self.with.clock.now_ms()).into(),
         };
-        let key = ByteString::from_utf8(key).unwrap_or_default();
         if traits.unique_key.is_some() && !traits.reserved {
             return Ok((None, key));
         }
@@ -403,7 +402,7 @@ struct Stored {
 
 /// What the properties of a message say about its way through the broker.
 struct Traits<'a> {
-    unique_key: Option<&'a str>,
+    unique_key: Option<&'a [u8]>,
     wait: bool,
     /// Has properties that only the broker may set.
     reserved: bool,
@@ -439,16 +438,18 @@ impl<'a> Traits<'a> {
         let mut traits =
             Self { unique_key: None, wait: true, reserved: false, delayed: false, timed: false, half: false };
         for (name, value) in properties.raw_iter() {
-            let Ok(value) = std::str::from_utf8(value) else { continue };
             match name {
                 name::UNIQ_KEY => traits.unique_key = Some(value),
-                name::WAIT => traits.wait = value != "false",
+                name::WAIT => traits.wait = value != b"false",
                 name::CLUSTER | name::MSG_REGION | name::TRACE_ON | name::POP_CK => traits.reserved = true,
-                name::DELAY => traits.delayed = value.parse().is_ok_and(|level: i32| level > 0),
-                name::TRAN_MSG => traits.half = value.eq_ignore_ascii_case("true"),
+                name::DELAY => {
+                    let level = std::str::from_utf8(value).ok().and_then(|level| level.parse().ok());
+                    traits.delayed = level.is_some_and(|level: i32| level > 0);
+                }
+                name::TRAN_MSG => traits.half = value.eq_ignore_ascii_case(b"true"),
                 name::INNER_NUM | name::INNER_MULTI_DISPATCH => {
-                    let name = String::from_utf8_lossy(name);
-                    return Err(unsupported(&name, value, "inner batches and multi-dispatch"));
+                    let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+                    return Err(unsupported(&name, &value, "inner batches and multi-dispatch"));
                 }
                 name if TIMER_PROPERTIES.iter().any(|timer| timer.as_bytes() == name) => traits.timed = true,
                 _ => {}

@@ -1,6 +1,6 @@
 //! [`IndexKey`]: what a message is found by in the index.
 
-use rocketmq_protocol::message::{StoredMessageRef, SysFlag, property};
+use rocketmq_protocol::message::{StoredMessageRef, SysFlag, java_string_hash_on, property};
 
 const UNIQ_KEY: &[u8] = property::UNIQ_KEY.as_bytes();
 const KEYS: &[u8] = property::KEYS.as_bytes();
@@ -41,12 +41,7 @@ impl<'a> IndexKey<'a> {
             Self::Key(key) => ("#", key),
             Self::Tag(tag) => ("#T#", tag),
         };
-        let add = |hash: i32, unit: u16| hash.wrapping_mul(31).wrapping_add(unit.into());
-        let hash = [topic, infix, text].into_iter().fold(0, |hash, part| match part.is_ascii() {
-            true => part.bytes().map(u16::from).fold(hash, add),
-            false => part.encode_utf16().fold(hash, add),
-        });
-        hash.checked_abs().unwrap_or(0)
+        [topic, infix, text].into_iter().fold(0, java_string_hash_on).checked_abs().unwrap_or(0)
     }
 }
 

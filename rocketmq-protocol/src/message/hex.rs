@@ -1,11 +1,26 @@
 //! Upper-case hexadecimal digits, which message ids consist of. The formatter of the standard library takes many times
 //! longer, and every send makes one.
 
-const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+/// The two digits of each byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789ABCDEF";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
 
-/// The lowest `N` digits of `value`.
+/// The lowest `N` digits of `value`, an even number.
 pub(super) fn hex_digits<const N: usize>(value: u128) -> [u8; N] {
-    std::array::from_fn(|index| DIGITS[(value >> ((N - 1 - index) * 4) & 0xf) as usize])
+    let mut digits = [0; N];
+    let bytes = value.to_be_bytes();
+    for (pair, byte) in digits.chunks_exact_mut(2).rev().zip(bytes.into_iter().rev()) {
+        pair.copy_from_slice(&PAIRS[usize::from(byte)]);
+    }
+    digits
 }
 
 #[cfg(test)]

@@ -32,5 +32,5 @@ pub use recall_handle::RecallHandle;
 pub use stored::StoredMessageRef;
 pub use stored_message::{StoredMessage, StoredMessages};
 pub use sys_flag::SysFlag;
-pub use tag_hash::{java_string_hash, tag_hash};
+pub use tag_hash::{java_string_hash, java_string_hash_on, tag_hash};
 pub use unique_key::UniqueKeyGenerator;
