@@ -142,8 +142,8 @@ impl CommitLog {
     /// Whether an append has held the log for longer than `limit`.
     pub(super) fn is_held_longer_than(&self, limit: Duration) -> bool {
         let since = self.held_since.load(Ordering::Relaxed);
-        let held_ms = (self.clock)().saturating_sub(since);
-        since != 0 && held_ms > i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
+        let held_ms = || (self.clock)().saturating_sub(since);
+        since != 0 && held_ms() > i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Appends whole records of one queue, back to back in `records`, all in one file, and fills in their places.
