@@ -94,7 +94,7 @@ impl Client {
         if next.is_none_or(|next| next <= message.queue_offset()) {
             return Ok(TrackStatus::NotYet);
         }
-        let subscription = members.subscription_table.get(&queue.topic);
+        let subscription = members.subscription_table.get(&*queue.topic);
         let is_wanted = subscription.is_none_or(|subscription| {
             subscription.expression_type != ExpressionType::Tag || selects(subscription, || message.tag())
         });

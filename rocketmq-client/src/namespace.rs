@@ -43,14 +43,13 @@ impl Namespace {
         if self.0.is_none() {
             return Cow::Borrowed(queue);
         }
-        let topic = self.wrap(&queue.topic.as_str().into());
-        Cow::Owned(MessageQueue::new(&*topic, &queue.broker_name, queue.queue_id))
+        Cow::Owned(MessageQueue { topic: self.wrap(&queue.topic), ..queue.clone() })
     }
 
     /// As [`unwrap`](Self::unwrap), a queue.
     pub(crate) fn unwrap_queue(&self, mut queue: MessageQueue) -> MessageQueue {
         if self.0.is_some() {
-            queue.topic = self.unwrap(&queue.topic).into_owned();
+            queue.topic = self.unwrap(&queue.topic).as_ref().into();
         }
         queue
     }

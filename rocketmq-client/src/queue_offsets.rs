@@ -32,7 +32,7 @@ impl Client {
         queue: &MessageQueue,
         deadline: Deadline,
     ) -> Result<QueueOffset, Error> {
-        let request = GetMaxOffset { topic: queue.topic.as_str().into(), queue_id: queue.queue_id };
+        let request = GetMaxOffset { topic: queue.topic.clone(), queue_id: queue.queue_id };
         self.call_queue(queue, BrokerChoice::Master, &request, deadline).await.map(|reply| reply.offset)
     }
 
@@ -42,7 +42,7 @@ impl Client {
         queue: &MessageQueue,
         deadline: Deadline,
     ) -> Result<QueueOffset, Error> {
-        let request = GetMinOffset { topic: queue.topic.as_str().into(), queue_id: queue.queue_id };
+        let request = GetMinOffset { topic: queue.topic.clone(), queue_id: queue.queue_id };
         self.call_queue(queue, BrokerChoice::Master, &request, deadline).await.map(|reply| reply.offset)
     }
 
@@ -54,7 +54,7 @@ impl Client {
         deadline: Deadline,
     ) -> Result<QueueOffset, Error> {
         let request = SearchOffset {
-            topic: queue.topic.as_str().into(),
+            topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             timestamp: timestamp_ms,
             boundary: None,
@@ -82,7 +82,7 @@ impl Client {
     ) -> Result<Option<QueueOffset>, Error> {
         let request = QueryConsumerOffset {
             consumer_group: group.into(),
-            topic: queue.topic.as_str().into(),
+            topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             set_zero_if_not_found: None,
         };
@@ -104,7 +104,7 @@ impl Client {
     ) -> Result<(), Error> {
         let request = UpdateConsumerOffset {
             consumer_group: group.into(),
-            topic: queue.topic.as_str().into(),
+            topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             commit_offset: offset,
         };

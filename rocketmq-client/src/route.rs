@@ -5,8 +5,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::{BrokerData, MessageQueue, Perm, QueueData, TopicRouteData};
+use rocketmq_protocol::{ByteString, QueueId};
 
 /// More queues than this of one topic on one broker are not believed.
 const MAX_QUEUES: i32 = 65_536;
@@ -24,8 +24,6 @@ pub(crate) struct TopicRoute {
 #[derive(Debug)]
 pub(crate) struct PublishQueues {
     queues: Vec<MessageQueue>,
-    /// Broker name of the queue at the same place, ready for a header.
-    brokers: Vec<ByteString>,
     /// Counts the turns. Starts anywhere, so that many producers do not all begin at the first queue.
     next: AtomicUsize,
 }
@@ -70,14 +68,7 @@ impl TopicRoute {
 
 impl PublishQueues {
     fn new(queues: Vec<MessageQueue>) -> Self {
-        let mut brokers: Vec<ByteString> = Vec::with_capacity(queues.len());
-        for queue in &queues {
-            match brokers.last().filter(|last| **last == *queue.broker_name) {
-                Some(same) => brokers.push(same.clone()),
-                None => brokers.push(ByteString::from(queue.broker_name.as_str())),
-            }
-        }
-        Self { queues, brokers, next: AtomicUsize::new(rand::random_range(0..1 << 16)) }
+        Self { queues, next: AtomicUsize::new(rand::random_range(0..1 << 16)) }
     }
 
     /// All of them, in the name server's order of brokers.
@@ -86,13 +77,13 @@ impl PublishQueues {
     }
 
     /// The next queue in turn, of another broker than `avoid` where there is one. `None` when there are no queues.
-    pub(crate) fn next(&self, avoid: Option<&str>) -> Option<(&MessageQueue, &ByteString)> {
+    pub(crate) fn next(&self, avoid: Option<&str>) -> Option<&MessageQueue> {
         let mut fallback = None;
         for _ in 0..self.queues.len() {
             let turn = self.next.fetch_add(1, Ordering::Relaxed);
             let at = turn % self.queues.len();
-            let choice = self.queues.get(at).zip(self.brokers.get(at))?;
-            if avoid != Some(choice.0.broker_name.as_str()) {
+            let choice = self.queues.get(at)?;
+            if avoid != Some(choice.broker_name.as_str()) {
                 return Some(choice);
             }
             fallback = fallback.or(Some(choice));
@@ -101,11 +92,11 @@ impl PublishQueues {
     }
 
     /// The next queue in turn whose broker `suits`; `None` when there is none.
-    pub(crate) fn next_where(&self, suits: impl Fn(&str) -> bool) -> Option<(&MessageQueue, &ByteString)> {
+    pub(crate) fn next_where(&self, suits: impl Fn(&str) -> bool) -> Option<&MessageQueue> {
         for _ in 0..self.queues.len() {
             let at = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-            let choice = self.queues.get(at).zip(self.brokers.get(at))?;
-            if suits(choice.1) {
+            let choice = self.queues.get(at)?;
+            if suits(&choice.broker_name) {
                 return Some(choice);
             }
         }
@@ -124,11 +115,11 @@ fn master_addr<'a>(data: &'a TopicRouteData, broker: &str) -> Option<&'a str> {
 }
 
 fn queues(topic: &str, brokers: &[QueueData], count: impl Fn(&QueueData) -> i32) -> Vec<MessageQueue> {
+    let topic = ByteString::from(topic);
     let of_broker = |broker: &QueueData| {
-        let broker_name = broker.broker_name.clone();
+        let first = MessageQueue::new(topic.clone(), &*broker.broker_name, 0);
         let ids = 0..count(broker).min(MAX_QUEUES);
-        let topic = topic.to_owned();
-        ids.map(move |id| MessageQueue::new(topic.clone(), broker_name.clone(), id))
+        ids.map(move |id| MessageQueue { queue_id: QueueId::new(id), ..first.clone() })
     };
     brokers.iter().flat_map(of_broker).collect()
 }
@@ -210,18 +201,18 @@ mod tests {
     fn turns_visit_every_queue_and_avoid_a_broker_where_they_can() {
         let data = TopicRouteData { order_topic_conf: Some("a:2;b:2".into()), ..TopicRouteData::default() };
         let queues = TopicRoute::new("t", data).publish;
-        let mut seen: Vec<_> = (0..4).map(|_| queues.next(None).unwrap().0.clone()).collect();
+        let mut seen: Vec<_> = (0..4).map(|_| queues.next(None).unwrap().clone()).collect();
         seen.sort();
         assert_eq!(shown(&seen), ["a0", "a1", "b0", "b1"]);
         for _ in 0..4 {
-            let (queue, broker) = queues.next(Some("a")).unwrap();
-            assert_eq!((queue.broker_name.as_str(), &**broker), ("b", "b"));
+            let queue = queues.next(Some("a")).unwrap();
+            assert_eq!(queue.broker_name, "b");
         }
         assert!(queues.has_other_than("a") && queues.has_other_than("b"));
 
         let alone = TopicRouteData { order_topic_conf: Some("a:1".into()), ..TopicRouteData::default() };
         let alone = TopicRoute::new("t", alone).publish;
-        assert_eq!(alone.next(Some("a")).unwrap().0.broker_name, "a");
+        assert_eq!(alone.next(Some("a")).unwrap().broker_name, "a");
         assert!(!alone.has_other_than("a"));
     }
 

@@ -70,9 +70,9 @@ async fn a_push_consumer_sees_bare_names_also_of_what_comes_again() {
     assert_eq!((again.topic(), &*again.queue().topic), ("orders", "%RETRY%g"));
     assert_eq!((again.body().unwrap(), again.property("RETRY_TOPIC")), (&"mine".into(), Some("NS%orders")));
     let topics: BTreeSet<_> = consumer.assigned_queues().into_iter().map(|queue| queue.topic).collect();
-    assert_eq!(topics, ["%RETRY%g".to_owned(), "orders".to_owned()].into());
+    assert_eq!(topics, ["%RETRY%g".into(), "orders".into()].into());
     assert!(consumer.lag().await.unwrap().iter().all(|lag| topics.contains(&lag.queue.topic)));
-    assert!(consumer.stats().keys().all(|topic| topics.contains(topic)));
+    assert!(consumer.stats().keys().all(|topic| topics.contains(topic.as_str())));
     consumer.shutdown(LONG).await.unwrap();
     assert_eq!(stored(&cluster, "NS%g", "NS%orders").await, 1);
     assert_eq!(stored(&cluster, "NS%g", "%RETRY%NS%g").await, 1);

@@ -183,7 +183,7 @@ async fn a_namespace_keeps_topics_of_the_same_name_apart() {
     let consumer = PullConsumer::builder("c").client(&plain).start().await.unwrap();
     for (topic, body) in [("orders", "outside"), ("NS%orders", "inside")] {
         let mut queue = places[0].queue.clone();
-        queue.topic = topic.to_owned();
+        queue.topic = topic.into();
         let found = consumer.pull(&queue, PullRequest::new(QueueOffset::ZERO)).await.unwrap().into_messages();
         assert_eq!(found[0].body().unwrap(), body.as_bytes());
     }

@@ -143,10 +143,10 @@ fn body(table: &QueueTable<QueueOffset>, asker: Language) -> Bytes {
         return ResetOffsetBody { offset_table: table.clone() }.to_segments().into_bytes();
     }
     let entry = |(queue, offset): (&MessageQueue, &QueueOffset)| QueueOffsetEntry {
-        broker_name: queue.broker_name.clone(),
+        broker_name: queue.broker_name.to_string(),
         offset: *offset,
         queue_id: queue.queue_id,
-        topic: queue.topic.clone(),
+        topic: queue.topic.to_string(),
     };
     ResetOffsetBodyForC { offset_table: table.iter().map(entry).collect() }.to_segments().into_bytes()
 }

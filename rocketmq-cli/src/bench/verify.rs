@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rocketmq_client::ReceivedMessage;
+use rocketmq_client::{MessageQueue, ReceivedMessage};
 
 use super::stamp::{NoStamp, Stamp};
 
@@ -16,7 +16,7 @@ const MOST: usize = 1 << 30;
 #[derive(Default)]
 pub(crate) struct Verifier {
     producers: HashMap<u64, Vec<Option<Place>>>,
-    queues: HashMap<(String, String, i32), u32>,
+    queues: HashMap<MessageQueue, u32>,
     corrupt: u64,
     foreign: u64,
     duplicates: u64,
@@ -47,10 +47,8 @@ impl Verifier {
         };
         match stamp {
             Ok(stamp) => {
-                let queue = message.queue();
-                let key = (queue.topic, queue.broker_name, queue.queue_id.get());
                 let count = u32::try_from(self.queues.len()).unwrap_or(u32::MAX);
-                let queue = *self.queues.entry(key).or_insert(count);
+                let queue = *self.queues.entry(message.queue()).or_insert(count);
                 self.stamped(stamp, (queue, message.queue_offset().get()));
             }
             Err(NoStamp::Corrupt) => self.corrupt += 1,

@@ -312,7 +312,7 @@ impl State {
                 let wanted = call.read::<LockBatch>().unwrap().queues;
                 let mut locked = Vec::new();
                 for queue in wanted.mq_set {
-                    let key = (queue.topic.clone(), queue.queue_id.get());
+                    let key = (queue.topic.to_string(), queue.queue_id.get());
                     if *seen.locks.entry(key).or_insert_with(|| wanted.client_id.clone()) == wanted.client_id
                     {
                         locked.push(queue);
@@ -324,7 +324,7 @@ impl State {
             UnlockBatch::CODE => {
                 let given_back = call.read::<UnlockBatch>().unwrap().queues;
                 for queue in given_back.mq_set {
-                    let key = (queue.topic, queue.queue_id.get());
+                    let key = (queue.topic.to_string(), queue.queue_id.get());
                     if seen.locks.get(&key) == Some(&given_back.client_id) {
                         seen.locks.remove(&key);
                     }

@@ -152,7 +152,7 @@ impl Fetch {
             }
             _ if error.doubts_route() => {
                 let deadline = client.request_deadline();
-                client.core().refresh_route(&queue.topic.as_str().into(), deadline).await;
+                client.core().refresh_route(&queue.topic, deadline).await;
             }
             _ => {}
         }
@@ -278,7 +278,7 @@ impl Source {
         let polled = pipeline.settings.polled;
         let request = PullMessage {
             consumer_group: pipeline.group.clone(),
-            topic: queue.id.topic.as_str().into(),
+            topic: queue.id.topic.clone(),
             queue_id: queue.id.queue_id,
             queue_offset: QueueOffset::ZERO,
             max_messages: pipeline.settings.pull,
@@ -290,7 +290,7 @@ impl Source {
             expression_type: Some(queue.subscription.expression_type.name().into()),
             max_bytes: Some(MAX_BYTES),
         };
-        Self { broker: queue.id.broker_name.as_str().into(), request, lite: AtomicBool::new(polled) }
+        Self { broker: queue.id.broker_name.clone(), request, lite: AtomicBool::new(polled) }
     }
 
     async fn pull(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::LockBatchRequest;
 use rocketmq_protocol::requests::{LockBatch, UnlockBatch};
 use tokio::sync::Notify;
@@ -48,7 +49,7 @@ async fn lock(pipeline: &Arc<Pipeline>, queues: Vec<Arc<AssignedQueue>>) {
             let (master, deadline) = (BrokerChoice::Master, Deadline::after(LIMIT));
             let answer = pipeline.client.call_broker(topic, &broker, master, &request, deadline).await;
             if let Err(error) = &answer {
-                debug!(broker, queues = queues.len(), %error, "locks not asked for");
+                debug!(%broker, queues = queues.len(), %error, "locks not asked for");
             }
             for queue in queues {
                 let is_lost = match &answer {
@@ -80,15 +81,15 @@ pub(super) async fn unlock(pipeline: &Arc<Pipeline>, queues: Vec<Arc<AssignedQue
             let Some(topic) = queues.first().map(|queue| &*queue.id.topic) else { return };
             let (master, deadline) = (BrokerChoice::Master, Deadline::after(LIMIT));
             if let Err(error) = pipeline.client.call_broker(topic, &broker, master, &request, deadline).await {
-                warn!(broker, queues = queues.len(), %error, "locks not given back; they expire after a minute");
+                warn!(%broker, queues = queues.len(), %error, "locks not given back; they expire after a minute");
             }
         });
     }
     while asking.join_next().await.is_some() {}
 }
 
-fn by_broker(queues: Vec<Arc<AssignedQueue>>) -> BTreeMap<String, Vec<Arc<AssignedQueue>>> {
-    let mut by_broker: BTreeMap<String, Vec<_>> = BTreeMap::new();
+fn by_broker(queues: Vec<Arc<AssignedQueue>>) -> BTreeMap<ByteString, Vec<Arc<AssignedQueue>>> {
+    let mut by_broker: BTreeMap<ByteString, Vec<_>> = BTreeMap::new();
     for queue in queues {
         by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocketmq_protocol::ByteString;
 use rocketmq_protocol::QueueOffset;
 use rocketmq_protocol::body::MessageQueue;
 use tokio::task::JoinSet;
@@ -110,7 +111,7 @@ pub(super) async fn commit_all(
         queues.iter().for_each(|queue| queue.leave());
     }
     let patience = Instant::now() + HANDLERS_MAY_FINISH;
-    let mut by_broker: BTreeMap<String, Vec<Arc<AssignedQueue>>> = BTreeMap::new();
+    let mut by_broker: BTreeMap<ByteString, Vec<Arc<AssignedQueue>>> = BTreeMap::new();
     for queue in queues {
         by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
     }
@@ -123,7 +124,7 @@ pub(super) async fn commit_all(
                 // Those that have handlers at work show the next owners that they are still there.
                 for queue in queues.iter().filter(|queue| queue.is_handled()) {
                     if let Err(error) = queue.commit(&store).await {
-                        warn!(broker, queue = %queue.id, %error, "offset not committed");
+                        warn!(%broker, queue = %queue.id, %error, "offset not committed");
                         failure = Some(error);
                         break;
                     }
@@ -140,7 +141,7 @@ pub(super) async fn commit_all(
                     }
                 };
                 if let Err(error) = told {
-                    warn!(broker, queue = %queue.id, %error, "offset not committed");
+                    warn!(%broker, queue = %queue.id, %error, "offset not committed");
                     failure = Some(error);
                 }
             }

@@ -286,7 +286,7 @@ impl PullConsumer {
         let flag = PullFlag::SUBSCRIPTION;
         let request = PullMessage {
             consumer_group: group.clone(),
-            topic: queue.topic.as_str().into(),
+            topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             queue_offset: pull.offset,
             max_messages: pull.max_messages,
@@ -362,7 +362,7 @@ impl PullConsumer {
     pub async fn earliest_store_time(&self, queue: &MessageQueue) -> Result<Option<SystemTime>, Error> {
         let client = &self.shared.client;
         let queue = client.core().namespace.wrap_queue(queue);
-        let request = GetEarliestStoreTime { topic: queue.topic.as_str().into(), queue_id: queue.queue_id };
+        let request = GetEarliestStoreTime { topic: queue.topic.clone(), queue_id: queue.queue_id };
         let deadline = client.request_deadline();
         let master = BrokerChoice::Master;
         let reply = client.call_broker(&queue.topic, &queue.broker_name, master, &request, deadline).await?;
@@ -388,7 +388,7 @@ impl PullConsumer {
             origin_topic: Some(namespace.wrap(&message.topic().into())),
             unit_mode: false,
             max_reconsume_times: None,
-            broker_name: Some(queue.broker_name.as_str().into()),
+            broker_name: Some(queue.broker_name.clone()),
         };
         let deadline = client.request_deadline();
         let master = BrokerChoice::Master;
@@ -465,8 +465,8 @@ fn found(
     reply: PullReply,
     namespace: &Namespace,
 ) -> Result<PullOutcome, Error> {
-    let broker_name = ByteString::from(queue.broker_name.as_str());
-    let (decoded, whole) = ReceivedMessages::decode(reply.messages.into_bytes(), &broker_name, namespace);
+    let (decoded, whole) =
+        ReceivedMessages::decode(reply.messages.into_bytes(), &queue.broker_name, namespace);
     let mut messages = Vec::with_capacity(decoded.size_hint().0);
     let mut next = begin;
     for message in decoded {

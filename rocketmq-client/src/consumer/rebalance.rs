@@ -307,7 +307,7 @@ impl Rebalance {
     }
 
     fn kind(&self, queue: &MessageQueue) -> QueueKind {
-        let known = || self.first_seen.get(&queue.topic).is_some_and(|queues| queues.contains(queue));
+        let known = || self.first_seen.get(&*queue.topic).is_some_and(|queues| queues.contains(queue));
         if queue.topic.starts_with(RETRY_PREFIX) {
             QueueKind::Retry
         } else if self.pipeline.steering.has_chosen(queue) || known() {

@@ -43,7 +43,7 @@ impl Pipeline {
             origin_topic: Some(self.client.core().namespace.wrap(&message.topic().into())),
             unit_mode: false,
             max_reconsume_times: self.settings.max_reconsume_times,
-            broker_name: Some(queue.broker_name.as_str().into()),
+            broker_name: Some(queue.broker_name.clone()),
         };
         let (master, deadline) = (BrokerChoice::Master, Deadline::after(LIMIT));
         let told =
@@ -63,7 +63,7 @@ impl Pipeline {
         let deadline = Deadline::after(LIMIT);
         let topic = ByteString::from(format!("{RETRY_PREFIX}{}", self.group));
         let route = self.client.route(&topic, deadline).await?;
-        let Some((queue, broker)) = route.publish.next(None) else {
+        let Some(queue) = route.publish.next(None) else {
             return Err(Error::NoQueue { topic: topic.to_string(), wanted: "written" });
         };
         let failures = message.reconsume_times().saturating_add(1);
@@ -102,10 +102,10 @@ impl Pipeline {
             unit_mode: false,
             max_reconsume_times: Some(allowed),
             batch: false,
-            broker_name: Some(broker.clone()),
+            broker_name: Some(queue.broker_name.clone()),
             body: stored.body.clone(),
         };
-        let master = self.client.broker(&topic, broker, BrokerChoice::Master, deadline).await?;
+        let master = self.client.broker(&topic, &queue.broker_name, BrokerChoice::Master, deadline).await?;
         let (code, _) = master.call_coded(&request, deadline.left()).await?;
         if code != ResponseCode::SUCCESS {
             debug!(%code, "message sent to the retry topic, but not as safely as it should be");

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use rocketmq_protocol::body::MessageQueue;
 use rocketmq_protocol::message::{Compression, Properties, SysFlag, UniqueKeyGenerator, property};
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 use rocketmq_protocol::requests::SendMessage;
@@ -43,9 +44,9 @@ impl Outgoing {
     }
 
     /// Says where the next attempt goes.
-    pub(super) fn address(&mut self, queue_id: QueueId, broker: &ByteString) {
-        self.request.queue_id = queue_id;
-        self.request.broker_name = Some(broker.clone());
+    pub(super) fn address(&mut self, queue: &MessageQueue) {
+        self.request.queue_id = queue.queue_id;
+        self.request.broker_name = Some(queue.broker_name.clone());
     }
 
     /// That of the last attempt; nothing before the first one.

@@ -205,7 +205,7 @@ impl Shared {
         let wire_topic = core.namespace.wrap(topic);
         let route = core.route_to_send(&wire_topic, self.settings.default_queues, deadline).await?;
         let queues = route.publish.all().iter();
-        let named = |queue: &MessageQueue| MessageQueue { topic: topic.to_string(), ..queue.clone() };
+        let named = |queue: &MessageQueue| MessageQueue { topic: topic.clone(), ..queue.clone() };
         Ok(queues.map(named).collect())
     }
 
@@ -322,9 +322,8 @@ impl Shared {
     ) -> Result<(ByteString, bool), Error> {
         let first = match choice {
             Choice::Fixed(queue) => {
-                let broker = ByteString::from(queue.broker_name.as_str());
-                outgoing.address(queue.queue_id, &broker);
-                return Ok((broker, false));
+                outgoing.address(queue);
+                return Ok((queue.broker_name.clone(), false));
             }
             Choice::Turn { first } => first.as_deref(),
         };
@@ -346,17 +345,16 @@ impl Shared {
             }
             _ => None,
         };
-        let (queue, broker) =
-            preferred.or_else(|| queues.next(avoid)).ok_or_else(|| no_queue(outgoing.topic()))?;
-        outgoing.address(queue.queue_id, broker);
-        Ok((broker.clone(), queues.has_other_than(broker)))
+        let queue = preferred.or_else(|| queues.next(avoid)).ok_or_else(|| no_queue(outgoing.topic()))?;
+        outgoing.address(queue);
+        Ok((queue.broker_name.clone(), queues.has_other_than(&queue.broker_name)))
     }
 
     /// One attempt, begun just now.
     async fn attempt(
         &self,
         outgoing: &Outgoing,
-        broker: &str,
+        broker: &ByteString,
         began: Instant,
         deadline: Deadline,
     ) -> Result<Sent, Error> {
@@ -380,7 +378,7 @@ impl Shared {
             Shape::Batch => connection.call_coded_until(&SendBatchMessage(request.clone()), now, until).await,
             Shape::Reply => connection.call_coded_until(&SendReplyMessage(request.clone()), now, until).await,
         }?;
-        let queue = MessageQueue::new(&**outgoing.topic(), broker, reply.queue_id);
+        let queue = MessageQueue::new(outgoing.topic().clone(), broker.clone(), reply.queue_id);
         let (status, broker_addr) = (SendStatus::from_code(code), connection.peer());
         let stored = StoredAt { status, queue, broker_addr, reply };
         Ok(Sent { stored, may_be_duplicate: false })
@@ -425,7 +423,7 @@ impl Sent {
     fn into_receipt(self, message_id: ByteString, message: &Message) -> SendReceipt {
         let Self { stored: StoredAt { status, mut queue, reply, .. }, may_be_duplicate } = self;
         if queue.topic != message.topic() {
-            message.topic().clone_into(&mut queue.topic);
+            queue.topic = message.topic.clone();
         }
         SendReceipt {
             status,
@@ -443,7 +441,7 @@ impl Sent {
         BatchReceipt {
             status,
             message_ids: batch.message_ids,
-            queue: MessageQueue { topic: topic.to_owned(), ..queue },
+            queue: MessageQueue { topic: topic.into(), ..queue },
             first_queue_offset: reply.queue_offset,
             may_be_duplicate,
         }
@@ -452,7 +450,7 @@ impl Sent {
     /// One receipt for each message of a batch.
     pub(super) fn into_receipts(self, batch: Batch, topic: &str) -> Vec<SendReceipt> {
         let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
-        let queue = MessageQueue { topic: topic.to_owned(), ..queue };
+        let queue = MessageQueue { topic: topic.into(), ..queue };
         // Older brokers give the id of the first message only.
         let mut ids = reply.message_id.split(',');
         let receipt = |(at, message_id): (i64, ByteString)| SendReceipt {

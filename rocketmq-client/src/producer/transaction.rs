@@ -175,7 +175,7 @@ impl TransactionProducer {
         drop(permit);
         let stored = &dispatched.sent.stored;
         let half = Transaction {
-            topic: stored.queue.topic.as_str().into(),
+            topic: stored.queue.topic.clone(),
             position: stored.reply.message_id.parse::<OffsetMessageId>()?.position,
             transaction_id: stored.reply.transaction_id.clone(),
             broker_addr: stored.broker_addr,

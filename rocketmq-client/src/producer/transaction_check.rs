@@ -138,7 +138,7 @@ async fn answer(
     debug!(%group, %message_id, ?outcome, "transaction checked");
     let transaction_id = request.transaction_id.clone().unwrap_or_else(|| message_id.clone());
     let answer = EndTransaction {
-        topic: request.topic.or_else(|| Some(half.queue().topic.into())),
+        topic: request.topic.or_else(|| Some(half.queue().topic)),
         producer_group: group.clone(),
         queue_offset: request.queue_offset,
         position: request.position,

@@ -10,7 +10,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::ser::{self, SerializeMap};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::QueueId;
+use crate::{ByteString, QueueId};
 
 /// One queue of a topic on one broker. Ordered by topic, then broker name, then id: the members of a group each divide
 /// the sorted list among themselves and must agree. Java: `common/message/MessageQueue.java`.
@@ -18,18 +18,18 @@ use crate::QueueId;
 #[serde(default, rename_all = "camelCase")]
 pub struct MessageQueue {
     /// The broker's name.
-    pub broker_name: String,
+    pub broker_name: ByteString,
     /// Number within the topic on that broker.
     pub queue_id: QueueId,
     /// The topic.
-    pub topic: String,
+    pub topic: ByteString,
 }
 
 impl MessageQueue {
     /// The queue `queue_id` of `topic` on the broker `broker_name`.
     pub fn new(
-        topic: impl Into<String>,
-        broker_name: impl Into<String>,
+        topic: impl Into<ByteString>,
+        broker_name: impl Into<ByteString>,
         queue_id: impl Into<QueueId>,
     ) -> Self {
         Self { broker_name: broker_name.into(), queue_id: queue_id.into(), topic: topic.into() }
