@@ -34,7 +34,7 @@ pub(super) enum Choice {
     Fixed(MessageQueue),
 }
 
-/// An answer that says: stored.
+/// An answer that says: stored. In a box, as it passes through many hands.
 pub(super) struct Sent {
     /// The queue as brokers know it.
     pub(super) stored: StoredAt,
@@ -45,7 +45,7 @@ pub(super) struct Sent {
 /// A message that was sent.
 pub(super) struct Dispatched {
     pub(super) message_id: ByteString,
-    pub(super) sent: Sent,
+    pub(super) sent: Box<Sent>,
 }
 
 impl Shared {
@@ -95,7 +95,7 @@ impl Shared {
         mut messages: Vec<Message>,
         target: &Target,
         deadline: Deadline,
-    ) -> Result<(Batch, Sent), Error> {
+    ) -> Result<(Batch, Box<Sent>), Error> {
         for message in &mut messages {
             before_send(&self.interceptors, message).await?;
         }
@@ -110,7 +110,7 @@ impl Shared {
         messages: Vec<Message>,
         target: &Target,
         deadline: Deadline,
-    ) -> Result<(Batch, Sent), Error> {
+    ) -> Result<(Batch, Box<Sent>), Error> {
         let core = self.client.core();
         let limit = self.settings.max_message_size;
         let blank = blank_request(&self.group, self.settings.default_queues);
@@ -144,7 +144,7 @@ impl Shared {
         messages: &[Message],
         message_ids: &[ByteString],
         kind: MessageKind,
-    ) -> Result<Sent, Error> {
+    ) -> Result<Box<Sent>, Error> {
         let began = Instant::now();
         let result = self.deliver(outgoing, choice, deadline).await;
         let event = SendEvent {
@@ -215,11 +215,11 @@ impl Shared {
         outgoing: &mut Outgoing,
         choice: Choice,
         deadline: Deadline,
-    ) -> Result<Sent, Error> {
+    ) -> Result<Box<Sent>, Error> {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut counted = 0;
         let mut pause = FIRST_PAUSE;
-        let mut stored_not_ok: Option<Sent> = None;
+        let mut stored_not_ok: Option<Box<Sent>> = None;
         loop {
             let (broker, elsewhere) = match self.place(outgoing, &choice, deadline).await {
                 Ok(place) => place,
@@ -357,7 +357,7 @@ impl Shared {
         broker: &ByteString,
         began: Instant,
         deadline: Deadline,
-    ) -> Result<Sent, Error> {
+    ) -> Result<Box<Sent>, Error> {
         let (core, master) = (self.client.core(), BrokerChoice::Master);
         let mut now = began;
         let connection = match core.connected(broker, master) {
@@ -381,7 +381,7 @@ impl Shared {
         let queue = MessageQueue::new(outgoing.topic().clone(), broker.clone(), reply.queue_id);
         let (status, broker_addr) = (SendStatus::from_code(code), connection.peer());
         let stored = StoredAt { status, queue, broker_addr, reply };
-        Ok(Sent { stored, may_be_duplicate: false })
+        Ok(Box::new(Sent { stored, may_be_duplicate: false }))
     }
 
     /// An old broker does not know timers, ignores what says when, and delivers at once.
@@ -420,8 +420,8 @@ impl Dispatched {
 }
 
 impl Sent {
-    fn into_receipt(self, message_id: ByteString, message: &Message) -> SendReceipt {
-        let Self { stored: StoredAt { status, mut queue, reply, .. }, may_be_duplicate } = self;
+    fn into_receipt(self: Box<Self>, message_id: ByteString, message: &Message) -> SendReceipt {
+        let Self { stored: StoredAt { status, mut queue, reply, .. }, may_be_duplicate } = *self;
         if queue.topic != message.topic() {
             queue.topic = message.topic.clone();
         }
@@ -436,8 +436,8 @@ impl Sent {
         }
     }
 
-    pub(super) fn into_batch_receipt(self, batch: Batch, topic: &str) -> BatchReceipt {
-        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
+    pub(super) fn into_batch_receipt(self: Box<Self>, batch: Batch, topic: &str) -> BatchReceipt {
+        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = *self;
         BatchReceipt {
             status,
             message_ids: batch.message_ids,
@@ -448,8 +448,8 @@ impl Sent {
     }
 
     /// One receipt for each message of a batch.
-    pub(super) fn into_receipts(self, batch: Batch, topic: &str) -> Vec<SendReceipt> {
-        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = self;
+    pub(super) fn into_receipts(self: Box<Self>, batch: Batch, topic: &str) -> Vec<SendReceipt> {
+        let Self { stored: StoredAt { status, queue, reply, .. }, may_be_duplicate } = *self;
         let queue = MessageQueue { topic: topic.into(), ..queue };
         // Older brokers give the id of the first message only.
         let mut ids = reply.message_id.split(',');
