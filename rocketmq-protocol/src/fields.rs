@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::ByteString;
 
@@ -153,13 +153,14 @@ impl FieldsBuffer {
         }
         // A longer name cannot be told to a peer; none of the protocol's is.
         let name = name.get(..usize::from(u16::MAX)).unwrap_or(name);
-        self.0.put_u16(u16::try_from(name.len()).unwrap_or(u16::MAX));
-        self.0.put_slice(name.as_bytes());
+        // `extend_from_slice` is compiled into the caller, `put_slice` is a call each.
+        self.0.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+        self.0.extend_from_slice(name.as_bytes());
     }
 
     pub(crate) fn value(&mut self, value: &str) {
-        self.0.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
-        self.0.put_slice(value.as_bytes());
+        self.0.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+        self.0.extend_from_slice(value.as_bytes());
     }
 
     pub(crate) fn mark(&self) -> usize {

@@ -60,7 +60,9 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
 
 pub(super) fn decode(header: &[u8], scratch: &mut FieldsBuffer) -> Result<(Head, Fields), HeaderError> {
     scratch.clear(); // what a malformed header before this one may have left
-    let mut json = serde_json::Deserializer::from_slice(header);
+    // As text, looked at once; as bytes, each string would be looked at for itself.
+    let header = std::str::from_utf8(header).map_err(|_| HeaderError::Utf8)?;
+    let mut json = serde_json::Deserializer::from_str(header);
     let head = HeadSeed(scratch)
         .deserialize(&mut json)
         .and_then(|head| json.end().map(|()| head))
