@@ -49,7 +49,7 @@ fn append(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{body} B")), |bencher| {
             bencher.iter(|| store.append(TOPIC, QUEUE, &mut record).expect("room"));
         });
-        let mut batch: Vec<u8> = record.repeat(32).as_slice().into();
+        let mut batch = record.repeat(32);
         group.throughput(Throughput::Elements(32));
         group.bench_function(BenchmarkId::from_parameter(format!("32 x {body} B")), |bencher| {
             bencher.iter(|| store.append(TOPIC, QUEUE, &mut batch).expect("room"));

@@ -216,7 +216,8 @@ impl CommitLog {
         };
         let mut at = range.start;
         while at < range.end {
-            let next = (at + WARM_AT_ONCE).min(range.end);
+            // To where advice may begin, so that no step covers a part of the one before.
+            let next = (at - at % WARM_AT_ONCE + WARM_AT_ONCE).min(range.end);
             file.warm(at, next);
             at = next;
             thread::yield_now();
