@@ -103,11 +103,23 @@ impl Message {
 
     /// Checks what every broker checks. Java: `client/Validators.java`.
     pub(crate) fn validate(&self, max_size: usize) -> Result<(), Error> {
+        self.validate_topic()?;
+        self.validate_body(max_size)
+    }
+
+    /// The part of [`validate`](Self::validate) that the messages of a batch have in common.
+    pub(crate) fn validate_topic(&self) -> Result<(), Error> {
         validate_topic(&self.topic)?;
-        let refuse = |reason: String| Err(Error::InvalidMessage { topic: self.topic.to_string(), reason });
         if NOT_SENDABLE.contains(&self.topic()) {
-            return refuse("the topic is the system's own".into());
+            let reason = "the topic is the system's own".into();
+            return Err(Error::InvalidMessage { topic: self.topic.to_string(), reason });
         }
+        Ok(())
+    }
+
+    /// The other part of [`validate`](Self::validate).
+    pub(crate) fn validate_body(&self, max_size: usize) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::InvalidMessage { topic: self.topic.to_string(), reason });
         match self.body.len() {
             0 => refuse("its body is empty".into()),
             len if len > max_size => {

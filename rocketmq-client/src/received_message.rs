@@ -45,11 +45,16 @@ struct Inner {
 }
 
 impl Inner {
-    #[inline]
     fn new(stored: StoredMessage) -> Self {
-        let original = || stored.properties.get(property::RETRY_TOPIC).map(ByteString::from);
-        let original_topic = stored.topic.starts_with(RETRY_PREFIX).then(original).flatten();
-        Self { stored, original_topic, decompressed: OnceLock::new() }
+        let mut message = Self { stored, original_topic: None, decompressed: OnceLock::new() };
+        message.find_original_topic();
+        message
+    }
+
+    fn find_original_topic(&mut self) {
+        if self.stored.topic.starts_with(RETRY_PREFIX) {
+            self.original_topic = self.stored.properties.get(property::RETRY_TOPIC).map(ByteString::from);
+        }
     }
 
     /// Makes the topics those that are known within `namespace`.
@@ -270,21 +275,24 @@ impl Iterator for ReceivedMessages {
 fn decode(body: Bytes, messages: &mut Vec<Inner>) -> Result<(), MessageError> {
     let len = body.len();
     let mut records = StoredMessages::new(body);
-    while let Some(record) = records.next() {
-        let record = record?;
-        if messages.is_empty() {
+    // A record is large, and there are many: it is built where it stays, and looked at there.
+    let keep = |stored| Inner { stored, original_topic: None, decompressed: OnceLock::new() };
+    while let Some(kept) = records.next_with(|stored| messages.push(keep(stored))) {
+        kept?;
+        if messages.len() == 1 {
             messages.reserve(len / (len - records.bytes_left()).max(1)); // records are of one size, more or less
         }
-        if record.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) {
-            if let Ok(plain) = record.clone().decompressed(MAX_BODY) {
+        let Some(message) = messages.last_mut() else { continue };
+        message.find_original_topic();
+        if message.stored.sys_flag.contains(SysFlag::INNER_BATCH.with(SysFlag::NEED_UNWRAP)) {
+            // The `body` of one that stays says what is wrong.
+            if let Ok(plain) = message.stored.clone().decompressed(MAX_BODY) {
+                messages.pop();
                 for message in plain.unwrapped() {
                     messages.push(Inner::new(message?));
                 }
-                continue;
             }
-            // Its `body` says what is wrong.
         }
-        messages.push(Inner::new(record));
     }
     Ok(())
 }

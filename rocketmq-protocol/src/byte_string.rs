@@ -42,6 +42,22 @@ impl ByteString {
         self.0.as_bytes()
     }
 
+    /// `part` of this text, sharing its buffer.
+    ///
+    /// # Panics
+    /// When `part` was not borrowed from this text.
+    #[must_use]
+    pub fn slice_ref(&self, part: &str) -> Self {
+        Self(self.0.slice_ref(part))
+    }
+
+    /// The text that `bytes`, borrowed from this one, are; `None` where they are cut out of the middle of a character. Nothing
+    /// is looked at but the two ends.
+    pub fn part(&self, bytes: &[u8]) -> Option<Self> {
+        let from = (bytes.as_ptr() as usize).checked_sub(self.as_ptr() as usize)?;
+        self.get(from..from.checked_add(bytes.len())?).map(|text| self.slice_ref(text))
+    }
+
     /// A copy that owns just its own bytes and lets the buffer it came from go.
     #[must_use]
     pub fn detach(&self) -> Self {

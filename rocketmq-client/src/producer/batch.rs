@@ -1,19 +1,23 @@
 //! Batches: many messages sent as one.
 
+use std::borrow::Cow;
 use std::iter::Peekable;
 
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::message::batch::BatchEntry;
-use rocketmq_protocol::message::{Properties, UniqueKeyGenerator, property};
+use rocketmq_protocol::message::{MessageError, Properties, UniqueKeyGenerator, property};
 use rocketmq_protocol::name::RETRY_PREFIX;
 use rocketmq_protocol::requests::SendMessage;
 
-use super::outgoing::{Outgoing, Shape, now_ms, with_unique_key};
+use super::outgoing::{Outgoing, Shape, now_ms};
 use crate::namespace::Namespace;
 use crate::{Error, Message};
 
 /// Bytes that a unique key adds to an entry: name, separators and the longest key.
 const UNIQUE_KEY_BYTES: usize = 8 + 2 + 56;
+
+/// What a batch takes room for at once, whatever size is allowed.
+const LARGEST_ROOM: usize = 4 * 1024 * 1024;
 
 /// A batch ready for the wire.
 pub(super) struct Batch {
@@ -32,11 +36,15 @@ pub(super) fn encode(
     let Some(first) = messages.first() else {
         return Err(Error::InvalidArgument { name: "messages", reason: "a batch of no messages".into() });
     };
+    first.validate_topic()?;
     let now = now_ms();
-    let mut body = Vec::new();
-    let mut message_ids = Vec::with_capacity(messages.len());
+    let total = messages.iter().map(size).fold(0, usize::saturating_add);
+    let mut body = Vec::with_capacity(total.min(max_size).min(LARGEST_ROOM));
+    // The keys, as the properties that they are, one after the other; and where each stands.
+    let mut added = Vec::with_capacity(messages.len() * keys.property_len());
+    let mut ids = Vec::with_capacity(messages.len());
+    let waits_for_store = waits(first);
     for message in messages {
-        message.validate(max_size)?;
         let refuse = |reason: String| {
             Err(Error::InvalidMessage {
                 topic: message.topic.to_string(),
@@ -46,7 +54,8 @@ pub(super) fn encode(
         if message.topic != first.topic {
             return refuse(format!("all have one topic, the first has {}", first.topic));
         }
-        if waits(message) != waits(first) {
+        message.validate_body(max_size)?;
+        if waits(message) != waits_for_store {
             return refuse("all wait for the store, or none".into());
         }
         if message.is_delayed() {
@@ -55,26 +64,40 @@ pub(super) fn encode(
         if message.topic.starts_with(RETRY_PREFIX) {
             return refuse("none can go to a retry topic".into());
         }
-        let (mut properties, id) = with_unique_key(&message.properties, keys, now)?;
+        let mut properties = Cow::Borrowed(&message.properties);
         if let Some(namespace) = namespace.name() {
-            properties = properties.with(property::INSTANCE_ID, namespace)?;
+            properties = Cow::Owned(properties.with(property::INSTANCE_ID, namespace)?);
         }
-        let entry = BatchEntry { flag: message.flag, body: &message.body, properties: properties.as_ref() };
-        entry.encode(&mut body)?;
+        let entry =
+            BatchEntry { flag: message.flag, body: &message.body, properties: (*properties).as_ref() };
+        let before = added.len();
+        match message.properties.get(property::UNIQ_KEY) {
+            Some(key) => {
+                added.extend_from_slice(key.as_bytes());
+                ids.push(before..added.len());
+                entry.encode(&mut body)?;
+            }
+            None => {
+                ids.push(keys.append_property(now, &mut added));
+                entry.encode_with(added.get(before..).unwrap_or_default(), &mut body)?;
+            }
+        }
         if body.len() > max_size {
-            let count = message_ids.len() + 1;
+            let (count, len) = (ids.len(), body.len());
             return refuse(format!(
-                "{count} messages take {} bytes, the limit is {max_size} (max_message_size); see BatchSplitter",
-                body.len()
+                "{count} messages take {len} bytes, the limit is {max_size} (max_message_size); see BatchSplitter"
             ));
         }
-        message_ids.push(id);
     }
+    let added = ByteString::from_utf8(added.into())
+        .map_err(|source| MessageError::Text { field: "unique keys", source })?;
+    let id = |place| added.slice_ref(added.get(place).unwrap_or_default());
+    let message_ids = ids.into_iter().map(id).collect();
     let shared = match first.property(property::WAIT) {
         Some(wait) => Properties::EMPTY.with(property::WAIT, wait)?,
         None => Properties::EMPTY,
     };
-    let (properties, message_id) = with_unique_key(&shared, keys, now)?;
+    let (properties, message_id) = shared.with_unique_key(keys, now)?;
     let request = SendMessage {
         topic: namespace.wrap(&first.topic),
         born_timestamp: now,

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rocketmq_protocol::body::MessageQueue;
-use rocketmq_protocol::message::{Compression, Properties, SysFlag, UniqueKeyGenerator, property};
+use rocketmq_protocol::message::{Compression, SysFlag, property};
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 use rocketmq_protocol::requests::SendMessage;
 use rocketmq_protocol::{ByteString, QueueId};
@@ -86,7 +86,7 @@ impl Shared {
     ) -> Result<Outgoing, Error> {
         let now = now_ms();
         let core = self.client.core();
-        let (mut properties, message_id) = with_unique_key(&message.properties, &core.unique_keys, now)?;
+        let (mut properties, message_id) = message.properties.with_unique_key(&core.unique_keys, now)?;
         if kind == MessageKind::TransactionHalf {
             let half =
                 properties.to_builder().set(property::TRAN_MSG, "true").set(property::PGROUP, &self.group);
@@ -119,20 +119,6 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The properties with a unique key, and the key. A key that is there stays, so that a message which is sent again is
-/// known as the same.
-pub(super) fn with_unique_key(
-    properties: &Properties,
-    keys: &UniqueKeyGenerator,
-    now_ms: i64,
-) -> Result<(Properties, ByteString), Error> {
-    if let Some(key) = properties.get(property::UNIQ_KEY) {
-        return Ok((properties.clone(), key.into()));
-    }
-    let key = keys.next(now_ms);
-    Ok((properties.with(property::UNIQ_KEY, &key)?, key.into()))
-}
-
 /// The body as it goes out. One that does not get smaller, or that the compressor fails on, goes out as it is.
 pub(super) async fn compressed(body: &Bytes, settings: &Settings) -> (Bytes, SysFlag) {
     if body.len() < settings.compress_above {
@@ -159,22 +145,5 @@ fn smaller(body: &Bytes, compression: Compression, level: u32) -> Option<Bytes> 
             warn!(%error, "body sent uncompressed");
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_unique_key_is_given_once() {
-        let keys = UniqueKeyGenerator::new([10, 0, 0, 1].into(), 1, 2);
-        let plain = Properties::builder().set("a", "b").build().unwrap();
-        let (properties, key) = with_unique_key(&plain, &keys, 5).unwrap();
-        assert_eq!(key.len(), 32);
-        assert_eq!(properties.get(property::UNIQ_KEY), Some(&*key));
-        assert_eq!(properties.get("a"), Some("b"));
-        let (again, same) = with_unique_key(&properties, &keys, 6).unwrap();
-        assert_eq!((again, same), (properties, key));
     }
 }

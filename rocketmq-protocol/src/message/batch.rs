@@ -7,6 +7,7 @@
 use bytes::BufMut;
 
 use super::properties::check_len;
+use super::property::VALUE_END;
 use super::reader::Reader;
 use super::{MessageError, PropertiesRef};
 
@@ -30,7 +31,10 @@ impl BatchEntry<'_> {
     /// # Errors
     /// [`MessageError::TooLong`] when the properties have more than 32,767 bytes or the entry more than an `i32` can count.
     pub fn encoded_len(&self) -> Result<usize, MessageError> {
-        let properties = self.properties.as_bytes().len();
+        self.len_with(self.properties.as_bytes().len())
+    }
+
+    fn len_with(&self, properties: usize) -> Result<usize, MessageError> {
         check_len(properties)?;
         let limit = i32::MAX as usize - FIXED_LEN - properties;
         if self.body.len() > limit {
@@ -44,17 +48,32 @@ impl BatchEntry<'_> {
     /// # Errors
     /// As [`BatchEntry::encoded_len`]; nothing is written then.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<usize, MessageError> {
-        let len = self.encoded_len()?;
-        let properties = self.properties.as_bytes();
-        // The casts to narrower lengths lose nothing: `encoded_len` checked them.
+        self.encode_parts(&[self.properties.as_bytes()], out)
+    }
+
+    /// As [`encode`](Self::encode), with the pairs of `more` behind the properties; these must not have any of them.
+    ///
+    /// # Errors
+    /// As [`BatchEntry::encoded_len`]; nothing is written then.
+    pub fn encode_with(&self, more: &[u8], out: &mut Vec<u8>) -> Result<usize, MessageError> {
+        let end: &[u8] = if self.properties.lacks_end() { &[VALUE_END] } else { &[] };
+        self.encode_parts(&[self.properties.as_bytes(), end, more], out)
+    }
+
+    fn encode_parts(&self, properties: &[&[u8]], out: &mut Vec<u8>) -> Result<usize, MessageError> {
+        let properties_len = properties.iter().map(|part| part.len()).sum();
+        let len = self.len_with(properties_len)?;
+        // The casts to narrower lengths lose nothing: `len_with` checked them.
         out.reserve(len);
         out.put_u32(len as u32);
         out.put_bytes(0, 4 + 4); // magic, CRC
         out.put_i32(self.flag);
         out.put_u32(self.body.len() as u32);
         out.extend_from_slice(self.body);
-        out.put_u16(properties.len() as u16);
-        out.extend_from_slice(properties);
+        out.put_u16(properties_len as u16);
+        for part in properties {
+            out.extend_from_slice(part);
+        }
         Ok(len)
     }
 }
@@ -111,6 +130,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn more_properties_stand_behind_those_of_the_message() {
+        for (own, together) in
+            [("", "c\x01d\x02"), ("a\x01b", "a\x01b\x02c\x01d\x02"), ("a\x01b\x02", "a\x01b\x02c\x01d\x02")]
+        {
+            let entry = BatchEntry { flag: 7, body: b"body", properties: own.into() };
+            let (mut with, mut whole) = (Vec::new(), Vec::new());
+            let len = entry.encode_with(b"c\x01d\x02", &mut with).unwrap();
+            BatchEntry { properties: together.into(), ..entry }.encode(&mut whole).unwrap();
+            assert_eq!((len, &with), (whole.len(), &whole));
+        }
+    }
 
     proptest! {
         #[test]

@@ -13,6 +13,9 @@ use crate::{LogPosition, QueueId};
 /// Fields that take the same room in every record.
 const FIXED_LEN: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4 + 2;
 
+/// What stands before the body, with two IPv6 addresses.
+const LONGEST_HEAD: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 20 + 8 + 20 + 4 + 8 + 4;
+
 /// A message to be written as a record. Queue offset, position and store time are 0 in it until
 /// [`stored::patch`](super::stored::patch) fills them in.
 #[derive(Clone, Copy, Debug)]
@@ -82,22 +85,27 @@ impl NewMessage<'_> {
             sys_flag = sys_flag.with(SysFlag::STORE_HOST_V6);
         }
 
-        // The casts to narrower lengths lose nothing: `encoded_len` checked them.
+        // Everything before the body, put together where there is room for sure. The casts to narrower lengths lose nothing:
+        // `encoded_len` checked them.
+        let mut head = [0; LONGEST_HEAD];
+        let mut free = &mut head[..];
+        free.put_u32(len as u32);
+        free.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
+        free.put_u32(body_crc(self.body));
+        free.put_i32(self.queue_id.get());
+        free.put_i32(self.flag);
+        free.put_bytes(0, 8 + 8); // queue offset, position
+        free.put_i32(sys_flag.get());
+        free.put_i64(self.born_timestamp);
+        host::write(born_host, &mut free);
+        free.put_bytes(0, 8); // store time
+        host::write(store_host, &mut free);
+        free.put_i32(self.reconsume_times);
+        free.put_i64(self.prepared_transaction_offset.get());
+        free.put_u32(self.body.len() as u32);
+        let used = LONGEST_HEAD - free.len();
         out.reserve(len);
-        out.put_u32(len as u32);
-        out.put_u32(if is_v2(self.topic) { MAGIC_V2 } else { MAGIC_V1 });
-        out.put_u32(body_crc(self.body));
-        out.put_i32(self.queue_id.get());
-        out.put_i32(self.flag);
-        out.put_bytes(0, 8 + 8); // queue offset, position
-        out.put_i32(sys_flag.get());
-        out.put_i64(self.born_timestamp);
-        host::write(born_host, out);
-        out.put_bytes(0, 8); // store time
-        host::write(store_host, out);
-        out.put_i32(self.reconsume_times);
-        out.put_i64(self.prepared_transaction_offset.get());
-        out.put_u32(self.body.len() as u32);
+        out.extend_from_slice(&head[..used]);
         out.extend_from_slice(self.body);
         if is_v2(self.topic) {
             out.put_u16(self.topic.len() as u16);

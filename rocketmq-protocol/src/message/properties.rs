@@ -11,7 +11,7 @@ use bytes::Bytes;
 use memchr::{memchr, memchr2};
 
 use super::property::{NAME_END, VALUE_END};
-use super::{MessageError, property, tag_hash};
+use super::{MessageError, UniqueKeyGenerator, property, tag_hash};
 use crate::{ByteString, TagHash};
 
 /// The properties of a message where they lie in its record.
@@ -36,7 +36,7 @@ impl<'a> PropertiesRef<'a> {
 
     /// The value of `name`.
     pub fn get(self, name: &str) -> Option<&'a str> {
-        if name.is_empty() || name.as_bytes().contains(&NAME_END) {
+        if self.0.is_empty() || name.is_empty() || name.as_bytes().contains(&NAME_END) {
             return None;
         }
         let value = |pair: &'a [u8]| pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END]);
@@ -52,6 +52,16 @@ impl<'a> PropertiesRef<'a> {
     /// Every pair in the order written, overruled ones included.
     pub const fn iter(self) -> Pairs<'a> {
         Pairs(self.raw_iter())
+    }
+
+    /// Whether another pair can only follow behind one more end mark.
+    pub(super) fn lacks_end(self) -> bool {
+        self.0.last().is_some_and(|last| *last != VALUE_END)
+    }
+
+    /// Bytes with the last end mark.
+    pub(super) fn ended_len(self) -> usize {
+        self.0.len() + usize::from(self.lacks_end())
     }
 
     /// Hash of the tag; 0 without one.
@@ -191,10 +201,33 @@ impl Properties {
     /// As [`PropertiesBuilder::build`].
     pub fn with(&self, name: &str, value: &str) -> Result<Self, MessageError> {
         // What is exactly full is shared without one more allocation.
-        let missing_end = usize::from(!self.0.is_empty() && !self.0.ends_with(char::from(VALUE_END)));
-        let mut encoded = String::with_capacity(self.0.len() + missing_end + name.len() + value.len() + 2);
+        let mut encoded = String::with_capacity(self.as_ref().ended_len() + name.len() + value.len() + 2);
         encoded.push_str(&self.0);
         PropertiesBuilder { encoded, error: None }.set(name, value).build()
+    }
+
+    /// These with the next unique key, unless they have one: a message that is sent again is known as the same. Returns the
+    /// key, too.
+    ///
+    /// # Errors
+    /// As [`PropertiesBuilder::build`].
+    pub fn with_unique_key(
+        &self,
+        keys: &UniqueKeyGenerator,
+        now_ms: i64,
+    ) -> Result<(Self, ByteString), MessageError> {
+        if let Some(key) = self.get(property::UNIQ_KEY) {
+            return Ok((self.clone(), key.into()));
+        }
+        let own = self.as_ref();
+        let mut encoded = Vec::with_capacity(own.ended_len() + keys.property_len());
+        encoded.extend_from_slice(own.0);
+        encoded.extend(own.lacks_end().then_some(VALUE_END));
+        let key = keys.append_property(now_ms, &mut encoded);
+        check_len(encoded.len())?;
+        let encoded = String::from_utf8(encoded).unwrap_or_default(); // one text behind the other
+        let key = encoded.get(key).unwrap_or_default().into();
+        Ok((Self(encoded.into()), key))
     }
 }
 
@@ -238,7 +271,7 @@ impl PropertiesBuilder {
         }
         let mut builder = self.remove(name);
         if !value.is_empty() {
-            if !builder.encoded.is_empty() && !builder.encoded.ends_with(char::from(VALUE_END)) {
+            if PropertiesRef::from(builder.encoded.as_str()).lacks_end() {
                 builder.encoded.push(VALUE_END.into());
             }
             builder.encoded.reserve(name.len() + value.len() + 2);
@@ -330,6 +363,20 @@ mod tests {
     fn a_pair_is_added_to_a_string_that_lacks_its_end() {
         let properties = Properties::new("a\x01b".into()).with("c", "d").unwrap();
         assert_eq!(properties.encoded(), &"a\x01b\x02c\x01d\x02");
+    }
+
+    #[test]
+    fn a_unique_key_is_given_once() {
+        let keys = UniqueKeyGenerator::new([10, 0, 0, 1].into(), 1, 2);
+        for text in ["", "a\x01b", "a\x01b\x02"] {
+            let plain = Properties::new(text.into());
+            let (properties, key) = plain.with_unique_key(&keys, 5).unwrap();
+            assert_eq!(key.len(), 32);
+            assert_eq!(properties, plain.with(property::UNIQ_KEY, &key).unwrap());
+            assert_eq!(properties.with_unique_key(&keys, 6).unwrap(), (properties, key));
+        }
+        let full = Properties::new("x".repeat(32_767).into());
+        assert!(full.with_unique_key(&keys, 5).is_err());
     }
 
     #[test]

@@ -53,18 +53,23 @@ impl StoredMessage {
         if bytes.is_empty() {
             return Ok(None);
         }
-        Self::decode_next(bytes, &mut ByteString::default()).map(Some)
+        Self::decode_next(bytes, &mut ByteString::default(), |message| message).map(Some)
     }
 
     /// Takes the record off the front of `bytes`. A topic that is the `last` one shares it, and becomes it otherwise.
     #[inline]
-    fn decode_next(bytes: &mut Bytes, last: &mut ByteString) -> Result<Self, MessageError> {
+    fn decode_next<T>(
+        bytes: &mut Bytes,
+        last: &mut ByteString,
+        keep: impl FnOnce(Self) -> T,
+    ) -> Result<T, MessageError> {
         let record = StoredMessageRef::parse(bytes)?;
         if *last != *record.topic() {
             let topic = ByteString::from_utf8(bytes.slice_ref(record.topic().as_bytes()));
             *last = topic.map_err(|source| MessageError::Text { field: "topic", source })?;
         }
-        let message = Self {
+        let size = record.total_size();
+        let kept = keep(Self {
             topic: last.clone(),
             queue_id: record.queue_id(),
             queue_offset: record.queue_offset(),
@@ -79,10 +84,9 @@ impl StoredMessage {
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: bytes.slice_ref(record.body()),
             properties: Properties::from_part(bytes, record.properties().as_bytes()),
-        };
-        let size = record.total_size();
+        });
         bytes.advance(size);
-        Ok(message)
+        Ok(kept)
     }
 
     /// Appends the record to `out` and returns its length. The CRC is computed anew.
@@ -147,6 +151,19 @@ impl StoredMessages {
         Self { left: body, topic: ByteString::EMPTY }
     }
 
+    /// As [`Iterator::next`], for what becomes of the message at once: built there, it is not moved on the way.
+    #[inline]
+    pub fn next_with<T>(&mut self, keep: impl FnOnce(StoredMessage) -> T) -> Option<Result<T, MessageError>> {
+        if self.left.is_empty() {
+            return None;
+        }
+        let next = StoredMessage::decode_next(&mut self.left, &mut self.topic, keep);
+        if next.is_err() {
+            self.left.clear();
+        }
+        Some(next)
+    }
+
     /// Bytes of the records that are still to come.
     pub const fn bytes_left(&self) -> usize {
         self.left.len()
@@ -158,14 +175,7 @@ impl Iterator for StoredMessages {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left.is_empty() {
-            return None;
-        }
-        let next = StoredMessage::decode_next(&mut self.left, &mut self.topic);
-        if next.is_err() {
-            self.left.clear();
-        }
-        Some(next)
+        self.next_with(|message| message)
     }
 }
 

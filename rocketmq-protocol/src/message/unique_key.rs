@@ -1,11 +1,16 @@
 //! [`UniqueKeyGenerator`]: the id a client gives a message before it is sent (property `UNIQ_KEY`).
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::hex::hex_digits;
+use super::property::{NAME_END, UNIQ_KEY, VALUE_END};
 
 const MS_PER_DAY: i64 = 86_400_000;
+
+/// Digits of the time and the counter.
+const VARYING: usize = 12;
 
 /// Makes unique keys: upper-case hex of address (4 or 16 bytes), low half of the process id (2), a number that tells
 /// apart generators of one process (4), milliseconds since the month began (4) and a counter (2), so 32 or 56 digits.
@@ -33,13 +38,37 @@ impl UniqueKeyGenerator {
 
     /// The next key, at `now_ms` milliseconds since the epoch.
     pub fn next(&self, now_ms: i64) -> String {
-        let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        let since_month_start = ms_since_month_start(now_ms);
-        let varying = hex_digits::<12>((since_month_start << 16 | u64::from(count)).into());
-        let mut key = String::with_capacity(self.prefix.len() + varying.len());
-        key.push_str(&self.prefix);
-        key.push_str(std::str::from_utf8(&varying).unwrap_or_default());
+        let mut key = Vec::with_capacity(self.key_len());
+        self.append(now_ms, &mut key);
+        String::from_utf8(key).unwrap_or_default()
+    }
+
+    /// Appends the next key, as the property it is, to the property string `out`; returns where in it the key stands.
+    pub fn append_property(&self, now_ms: i64, out: &mut Vec<u8>) -> Range<usize> {
+        out.reserve(self.property_len());
+        out.extend_from_slice(UNIQ_KEY.as_bytes());
+        out.push(NAME_END);
+        let from = out.len();
+        self.append(now_ms, out);
+        let key = from..out.len();
+        out.push(VALUE_END);
         key
+    }
+
+    /// Bytes that [`append_property`](Self::append_property) appends.
+    pub fn property_len(&self) -> usize {
+        UNIQ_KEY.len() + self.key_len() + 2
+    }
+
+    fn key_len(&self) -> usize {
+        self.prefix.len() + VARYING
+    }
+
+    fn append(&self, now_ms: i64, out: &mut Vec<u8>) {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let varying = ms_since_month_start(now_ms) << 16 | u64::from(count);
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(&hex_digits::<VARYING>(varying.into()));
     }
 }
 
