@@ -338,7 +338,7 @@ impl SendService {
         traits: &Traits<'_>,
     ) -> Result<(Option<String>, ByteString), Refusal> {
         let key = match traits.unique_key {
-            Some(key) => ByteString::from_utf8(told.as_bytes().slice_ref(key)).unwrap_or_default(),
+            Some(key) => told.part(key).unwrap_or_default(), // between two marks: it is text
             None => self.unique_keys.next(self.with.clock.now_ms()).into(),
         };
         if traits.unique_key.is_some() && !traits.reserved {

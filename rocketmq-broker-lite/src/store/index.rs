@@ -367,7 +367,11 @@ impl Builder {
     }
 
     fn add(&mut self, index: &Index, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {
-        for key in IndexKey::of(message).skip(self.keys_done) {
+        let mut keys = IndexKey::of(message);
+        for _ in 0..self.keys_done {
+            keys.next();
+        }
+        for key in keys {
             let (hash, position) = (key.hash(message.topic()), self.position);
             self.writer_with_room(index)?.put(hash, position, message.store_timestamp());
             self.keys_done += 1;

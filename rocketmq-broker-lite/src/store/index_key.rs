@@ -2,10 +2,6 @@
 
 use rocketmq_protocol::message::{StoredMessageRef, SysFlag, java_string_hash_on, property};
 
-const UNIQ_KEY: &[u8] = property::UNIQ_KEY.as_bytes();
-const KEYS: &[u8] = property::KEYS.as_bytes();
-const TAGS: &[u8] = property::TAGS.as_bytes();
-
 /// A key of a message. Java: `store/index/IndexService.java`, `buildIndex`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IndexKey<'a> {
@@ -18,21 +14,13 @@ pub enum IndexKey<'a> {
 impl<'a> IndexKey<'a> {
     /// The keys that `message` is indexed under, in the order of Java's index items: the unique key, the words of `KEYS`, the tag.
     /// None of a transaction that was rolled back.
-    pub(super) fn of(message: &StoredMessageRef<'a>) -> impl Iterator<Item = Self> + use<'a> {
-        let (mut unique, mut keys, mut tag) = (None, None, None);
-        if message.sys_flag().transaction() != SysFlag::TRANSACTION_ROLLBACK {
-            for (name, value) in message.properties().raw_iter() {
-                let slot = match name {
-                    UNIQ_KEY => &mut unique,
-                    KEYS => &mut keys,
-                    TAGS => &mut tag,
-                    _ => continue,
-                };
-                *slot = std::str::from_utf8(value).ok().or(*slot);
-            }
+    pub(super) fn of(message: &StoredMessageRef<'a>) -> IndexKeys<'a> {
+        if message.sys_flag().transaction() == SysFlag::TRANSACTION_ROLLBACK {
+            return IndexKeys::default();
         }
-        let words = keys.into_iter().flat_map(|keys| keys.split(' ').filter(|word| !word.is_empty()));
-        unique.into_iter().chain(words).map(Self::Key).chain(tag.map(Self::Tag))
+        let names = [property::UNIQ_KEY, property::KEYS, property::TAGS];
+        let [unique, words, tag] = message.properties().values(names);
+        IndexKeys { unique, words, tag }
     }
 
     /// What stands for the key in the index: `String.hashCode` of `topic#key`, or of `topic#T#tag`, without its sign.
@@ -42,6 +30,33 @@ impl<'a> IndexKey<'a> {
             Self::Tag(tag) => ("#T#", tag),
         };
         [topic, infix, text].into_iter().fold(0, java_string_hash_on).checked_abs().unwrap_or(0)
+    }
+}
+
+/// The keys of a message that are still to come, from [`IndexKey::of`].
+#[derive(Default)]
+pub(super) struct IndexKeys<'a> {
+    unique: Option<&'a str>,
+    words: Option<&'a str>,
+    tag: Option<&'a str>,
+}
+
+impl<'a> Iterator for IndexKeys<'a> {
+    type Item = IndexKey<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<IndexKey<'a>> {
+        if let Some(unique) = self.unique.take() {
+            return Some(IndexKey::Key(unique));
+        }
+        while let Some(words) = self.words.take() {
+            let (word, rest) = words.split_once(' ').map_or((words, None), |(word, rest)| (word, Some(rest)));
+            self.words = rest;
+            if !word.is_empty() {
+                return Some(IndexKey::Key(word));
+            }
+        }
+        self.tag.take().map(IndexKey::Tag)
     }
 }
 

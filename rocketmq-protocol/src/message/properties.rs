@@ -36,12 +36,23 @@ impl<'a> PropertiesRef<'a> {
 
     /// The value of `name`.
     pub fn get(self, name: &str) -> Option<&'a str> {
-        if self.0.is_empty() || name.is_empty() || name.as_bytes().contains(&NAME_END) {
-            return None;
+        let [value] = self.values([name]);
+        value
+    }
+
+    /// The value of each of `names`, by one look at the pairs.
+    #[inline]
+    pub fn values<const N: usize>(self, names: [&str; N]) -> [Option<&'a str>; N] {
+        let mut values = [None; N];
+        for pair in (Split { left: self.0 }) {
+            for (name, value) in names.iter().zip(&mut values) {
+                let named =
+                    pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(&[NAME_END]));
+                let text = named.filter(|text| !text.is_empty() && is_name(name));
+                *value = text.and_then(|text| std::str::from_utf8(text).ok()).or(*value);
+            }
         }
-        let value = |pair: &'a [u8]| pair.strip_prefix(name.as_bytes())?.strip_prefix(&[NAME_END]);
-        let values = Split { left: self.0 }.filter_map(value).filter(|value| !value.is_empty());
-        values.filter_map(|value| std::str::from_utf8(value).ok()).last()
+        values
     }
 
     /// As [`PropertiesRef::iter`], for those who look at few of the pairs: no pair is skipped for not being UTF-8.
@@ -136,6 +147,11 @@ impl<'a> Iterator for Split<'a> {
         self.left = rest;
         Some(pair)
     }
+}
+
+/// Whether a pair can have this name.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.as_bytes().contains(&NAME_END)
 }
 
 /// What stands before and after the first `byte`.
