@@ -1,10 +1,11 @@
 //! [`AssignedQueue`]: a queue while it belongs to this consumer, and its progress.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rocketmq_protocol::QueueOffset;
 use rocketmq_protocol::body::{MessageQueue, ProcessQueueInfo, SubscriptionData};
+use rocketmq_protocol::{ByteString, QueueOffset};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,15 @@ pub(super) struct AssignedQueue {
     handled_at: AtomicI64,
     /// The message that keeps failing in its place, and how often it has. Held to look or to change.
     stuck: Mutex<Option<(QueueOffset, i32)>>,
+}
+
+/// Queues under the names of their brokers, each of which is asked once.
+pub(super) fn by_broker(queues: Vec<Arc<AssignedQueue>>) -> BTreeMap<ByteString, Vec<Arc<AssignedQueue>>> {
+    let mut by_broker: BTreeMap<ByteString, Vec<_>> = BTreeMap::new();
+    for queue in queues {
+        by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
+    }
+    by_broker
 }
 
 impl AssignedQueue {

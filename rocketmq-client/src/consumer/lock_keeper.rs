@@ -1,11 +1,9 @@
 //! Keeps the locks of an ordered consumer's queues: asks for them at once when queues are assigned, renews them, and gives
 //! them back. Java: `RebalanceImpl.java`, `lockAll`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::body::LockBatchRequest;
 use rocketmq_protocol::requests::{LockBatch, UnlockBatch};
 use tokio::sync::Notify;
@@ -13,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::assigned_queue::AssignedQueue;
+use super::assigned_queue::{AssignedQueue, by_broker};
 use super::assignment::Assignment;
 use super::pipeline::Pipeline;
 use crate::deadline::Deadline;
@@ -86,14 +84,6 @@ pub(super) async fn unlock(pipeline: &Arc<Pipeline>, queues: Vec<Arc<AssignedQue
         });
     }
     while asking.join_next().await.is_some() {}
-}
-
-fn by_broker(queues: Vec<Arc<AssignedQueue>>) -> BTreeMap<ByteString, Vec<Arc<AssignedQueue>>> {
-    let mut by_broker: BTreeMap<ByteString, Vec<_>> = BTreeMap::new();
-    for queue in queues {
-        by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
-    }
-    by_broker
 }
 
 fn batch(pipeline: &Pipeline, queues: &[Arc<AssignedQueue>]) -> LockBatchRequest {

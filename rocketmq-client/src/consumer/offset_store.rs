@@ -1,18 +1,16 @@
 //! [`OffsetStore`]: a group's offsets, kept by the brokers, or in a file where every member gets every message. "No
 //! offset" is `None`, "could not ask" an error.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocketmq_protocol::ByteString;
 use rocketmq_protocol::QueueOffset;
 use rocketmq_protocol::body::MessageQueue;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::assigned_queue::AssignedQueue;
+use super::assigned_queue::{AssignedQueue, by_broker};
 use super::local_offsets::LocalOffsets;
 use crate::deadline::Deadline;
 use crate::{Client, Error};
@@ -111,12 +109,8 @@ pub(super) async fn commit_all(
         queues.iter().for_each(|queue| queue.leave());
     }
     let patience = Instant::now() + HANDLERS_MAY_FINISH;
-    let mut by_broker: BTreeMap<ByteString, Vec<Arc<AssignedQueue>>> = BTreeMap::new();
-    for queue in queues {
-        by_broker.entry(queue.id.broker_name.clone()).or_default().push(queue);
-    }
     let mut brokers = JoinSet::new();
-    for (broker, queues) in by_broker {
+    for (broker, queues) in by_broker(queues) {
         let store = Arc::clone(store);
         brokers.spawn(async move {
             let mut failure = None;
