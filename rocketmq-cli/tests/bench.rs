@@ -95,7 +95,7 @@ fn latency_is_told_to_the_acknowledgement_and_to_the_handler() {
     for key in ["p50_us", "p99_us", "max_us", "ack_p50_us", "ack_p99_us", "ack_max_us"] {
         assert!(told[key].as_u64().is_some_and(|us| us > 0), "{key} of {told}");
     }
-    let told = cluster.measure("latency --topic auto --auto-create --rate 500 --duration 100ms");
+    let told = cluster.measure("latency --topic auto --auto-create --rate 500 --duration 100ms --awake");
     assert_eq!((&told["messages"], &told["errors"]), (&50.into(), &0.into()));
 }
 

@@ -167,7 +167,8 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         let run = Arc::clone(&run);
         move |number, _: Instant| run.message(number)
     };
-    let sending = tokio::spawn(paced::send(producer.clone(), quota, Arc::clone(progress.counts()), make));
+    let sending =
+        tokio::spawn(paced::send(producer.clone(), quota, false, Arc::clone(progress.counts()), make));
     let (mut tally, took) = sending
         .await
         .map_err(|error| Failure::System { doing: "finish the sending task", source: error.into() })??;

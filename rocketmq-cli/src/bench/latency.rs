@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// How long to send
     #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
+    /// Keep a processor busy instead of sleeping between messages, so that times are without the wake-ups of this process
+    #[arg(long)]
+    awake: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -113,7 +116,7 @@ impl Run {
 }
 
 pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
-    let Options { target, creation, rate, size, json, .. } = &options;
+    let Options { target, creation, rate, size, awake, json, .. } = &options;
     let client = target.connect().await?;
     let queues = target.create(&client, creation).await?;
     let run = Arc::new(Run {
@@ -134,7 +137,8 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         let run = Arc::clone(&run);
         move |number, due| Ok(run.message(number, due))
     };
-    let sending = tokio::spawn(paced::send(producer.clone(), quota, Arc::clone(progress.counts()), make));
+    let sending =
+        tokio::spawn(paced::send(producer.clone(), quota, *awake, Arc::clone(progress.counts()), make));
     let (mut tally, took) = sending
         .await
         .map_err(|error| Failure::System { doing: "finish the sending task", source: error.into() })??;
@@ -155,7 +159,11 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     let ack_times = std::mem::replace(&mut tally.times, std::mem::replace(&mut arrived.times, times()));
     drop(arrived);
     Report {
-        what: format!("latency of {}: {queues} queues, {size} bytes, {rate}/s", target.topic),
+        what: format!(
+            "latency of {}: {queues} queues, {size} bytes, {rate}/s{}",
+            target.topic,
+            if *awake { ", awake" } else { "" }
+        ),
         tally,
         times_are: "send to handler",
         also: Some(("send to ack", "ack_", ack_times)),

@@ -7,17 +7,19 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rocketmq_client::{Message, Producer};
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, stay_awake_until};
 use super::progress::Counts;
 use super::quota::{Quota, Turn};
 use super::tally::Tally;
 use crate::Failure;
 
 /// Sends what `make` makes of a number and the time at which it is due, until the quota is used up or the user ends it.
-/// Times are from when a message was due to its acknowledgement; the other result is how long it all took.
+/// Times are from when a message was due to its acknowledgement; the other result is how long it all took. With `awake`, it
+/// does not sleep until the next message is due.
 pub(crate) async fn send(
     producer: Producer,
     quota: Quota,
+    awake: bool,
     counts: Arc<Counts>,
     make: impl Fn(u64, Instant) -> Result<Message, Failure>,
 ) -> Result<(Tally, Duration), Failure> {
@@ -43,7 +45,8 @@ pub(crate) async fn send(
             tokio::select! {
                 biased;
                 Some(result) = flying.next() => count(result),
-                rung = alarm.wait_until(due) => { rung?; break }
+                () = stay_awake_until(due), if awake => break,
+                rung = alarm.wait_until(due), if !awake => { rung?; break }
                 _ = &mut stop, if !quota.is_over() => { quota.finish(); break }
             }
         }
