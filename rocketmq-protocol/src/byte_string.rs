@@ -42,20 +42,11 @@ impl ByteString {
         self.0.as_bytes()
     }
 
-    /// `part` of this text, sharing its buffer.
-    ///
-    /// # Panics
-    /// When `part` was not borrowed from this text.
-    #[must_use]
-    pub fn slice_ref(&self, part: &str) -> Self {
-        Self(self.0.slice_ref(part))
-    }
-
-    /// The text that `bytes`, borrowed from this one, are; `None` where they are cut out of the middle of a character. Nothing
-    /// is looked at but the two ends.
+    /// The part of this text that `bytes` are, sharing its buffer. `None` where they are not borrowed from it, or begin or end
+    /// within a character; nothing else of them is looked at.
     pub fn part(&self, bytes: &[u8]) -> Option<Self> {
         let from = (bytes.as_ptr() as usize).checked_sub(self.as_ptr() as usize)?;
-        self.get(from..from.checked_add(bytes.len())?).map(|text| self.slice_ref(text))
+        self.get(from..from.checked_add(bytes.len())?).map(|text| Self(self.0.slice_ref(text)))
     }
 
     /// A copy that owns just its own bytes and lets the buffer it came from go.
@@ -136,5 +127,30 @@ impl serde::Serialize for ByteString {
 impl<'de> serde::Deserialize<'de> for ByteString {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_shares_the_buffer_and_ends_between_characters() {
+        let text = ByteString::from("aé=b");
+        let bytes = text.as_bytes();
+        for (from, to, part) in
+            [(0, 5, Some("aé=b")), (1, 3, Some("é")), (5, 5, Some("")), (1, 2, None), (2, 4, None)]
+        {
+            let found = text.part(&bytes[from..to]);
+            assert_eq!(found.as_deref(), part, "{from}..{to}");
+            assert!(
+                found.is_none_or(|found| bytes.as_ptr_range().contains(&found.as_ptr()) || found.is_empty())
+            );
+        }
+        for stranger in
+            [ByteString::from("aé=b"), ByteString::from("a longer text than this one is, somewhere else")]
+        {
+            assert_eq!(text.part(stranger.as_bytes()), None);
+        }
     }
 }

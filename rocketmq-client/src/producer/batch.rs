@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::iter::Peekable;
+use std::ops::Range;
 
 use rocketmq_protocol::ByteString;
 use rocketmq_protocol::message::batch::BatchEntry;
@@ -91,8 +92,8 @@ pub(super) fn encode(
     }
     let added = ByteString::from_utf8(added.into())
         .map_err(|source| MessageError::Text { field: "unique keys", source })?;
-    let id = |place| added.slice_ref(added.get(place).unwrap_or_default());
-    let message_ids = ids.into_iter().map(id).collect();
+    let id = |place: Range<usize>| added.part(added.as_bytes().get(place)?);
+    let message_ids = ids.into_iter().map(|place| id(place).unwrap_or_default()).collect();
     let shared = match first.property(property::WAIT) {
         Some(wait) => Properties::EMPTY.with(property::WAIT, wait)?,
         None => Properties::EMPTY,
