@@ -367,11 +367,7 @@ impl Builder {
     }
 
     fn add(&mut self, index: &Index, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {
-        let mut keys = IndexKey::of(message);
-        for _ in 0..self.keys_done {
-            keys.next();
-        }
-        for key in keys {
+        for key in IndexKey::of(message).skip(self.keys_done) {
             let (hash, position) = (key.hash(message.topic()), self.position);
             self.writer_with_room(index)?.put(hash, position, message.store_timestamp());
             self.keys_done += 1;

@@ -13,8 +13,8 @@ use crate::{LogPosition, QueueId};
 /// Fields that take the same room in every record.
 const FIXED_LEN: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 4 + 8 + 4 + 2;
 
-/// What stands before the body, with two IPv6 addresses.
-const LONGEST_HEAD: usize = 4 + 4 + 4 + 4 + 4 + 8 + 8 + 4 + 8 + 20 + 8 + 20 + 4 + 8 + 4;
+/// What stands before the body, with two IPv6 addresses: all of that but the length of the properties.
+const LONGEST_HEAD: usize = FIXED_LEN - 2 + 20 + 20;
 
 /// A message to be written as a record. Queue offset, position and store time are 0 in it until
 /// [`stored::patch`](super::stored::patch) fills them in.
