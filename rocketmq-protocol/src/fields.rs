@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::ByteString;
+use crate::utf8::from_utf8;
 
 /// The fields of one frame, in wire order. That no length points past the end was checked when the frame was decoded;
 /// whether a value is text is looked at once, when it is read.
@@ -35,7 +36,7 @@ impl Fields {
 
     /// The fields in wire order, but for those whose name is not text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, FieldValue<'_>)> {
-        self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+        self.pairs().filter_map(|(name, value)| Some((from_utf8(name).ok()?, value)))
     }
 
     /// The fields in wire order, names as they came.
@@ -112,7 +113,7 @@ impl<'a> FieldValue<'a> {
 
     /// The text; `None` when it is not UTF-8.
     pub fn as_str(self) -> Option<&'a str> {
-        std::str::from_utf8(self.bytes).ok()
+        from_utf8(self.bytes).ok()
     }
 
     /// The text, sharing the frame's buffer; `None` when it is not UTF-8.

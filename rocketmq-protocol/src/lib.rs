@@ -18,6 +18,7 @@ pub mod requests;
 #[cfg(feature = "transport")]
 pub mod transport;
 mod units;
+mod utf8;
 
 pub use byte_string::ByteString;
 pub use code::{Language, RequestCode, ResponseCode, Version};

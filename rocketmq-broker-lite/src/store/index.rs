@@ -368,28 +368,24 @@ impl Builder {
 
     fn add(&mut self, index: &Index, message: &StoredMessageRef<'_>) -> Result<(), StoreError> {
         for key in IndexKey::of(message).skip(self.keys_done) {
-            let (hash, position) = (key.hash(message.topic()), self.position);
-            self.writer_with_room(index)?.put(hash, position, message.store_timestamp());
+            self.make_room(index)?;
+            if let Some(writer) = &mut self.writer {
+                writer.put(key.hash(message.topic()), self.position, message.store_timestamp());
+            }
             self.keys_done += 1;
         }
         Ok(())
     }
 
-    fn writer_with_room(&mut self, index: &Index) -> Result<&mut IndexWriter, StoreError> {
-        let writer = match self.writer.take() {
-            Some(writer) if !writer.is_full() => writer,
-            Some(mut full) => {
-                let finished = full.finish();
-                match finished {
-                    Ok(finished) => {
-                        self.unsynced.push(finished.clone());
-                        self.files.push(finished);
-                    }
-                    Err(error) => {
-                        self.writer = Some(full);
-                        return Err(error);
-                    }
-                }
+    /// Sees to it that there is a file being filled, and room in it for an item.
+    fn make_room(&mut self, index: &Index) -> Result<(), StoreError> {
+        let writer = match &mut self.writer {
+            Some(writer) if !writer.is_full() => return Ok(()),
+            Some(full) => {
+                let finished = full.finish()?;
+                self.unsynced.push(finished.clone());
+                self.files.push(finished);
+                self.writer = None;
                 self.new_writer(index)?
             }
             None => match self.files.last() {
@@ -401,7 +397,8 @@ impl Builder {
                 _ => self.new_writer(index)?,
             },
         };
-        Ok(self.writer.insert(writer))
+        self.writer = Some(writer);
+        Ok(())
     }
 
     fn new_writer(&self, index: &Index) -> Result<IndexWriter, StoreError> {

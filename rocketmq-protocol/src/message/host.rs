@@ -5,15 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::BufMut;
 
-use super::MessageError;
-use super::reader::Reader;
+/// Bytes that an address takes.
+pub(super) const fn len(v6: bool) -> usize {
+    if v6 { 20 } else { 8 }
+}
 
 /// Bytes that `host` takes.
 pub(super) const fn encoded_len(host: SocketAddr) -> usize {
-    match host {
-        SocketAddr::V4(_) => 8,
-        SocketAddr::V6(_) => 20,
-    }
+    len(host.is_ipv6())
 }
 
 pub(super) fn write(host: SocketAddr, out: &mut impl BufMut) {
@@ -24,17 +23,14 @@ pub(super) fn write(host: SocketAddr, out: &mut impl BufMut) {
     out.put_u32(host.port().into());
 }
 
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    field: &'static str,
-    v6: bool,
-) -> Result<SocketAddr, MessageError> {
-    let ip: IpAddr = if v6 {
-        Ipv6Addr::from(reader.array::<16>(field)?).into()
-    } else {
-        Ipv4Addr::from(reader.array::<4>(field)?).into()
+/// Reads an address from as many bytes as it takes.
+pub(super) fn decode(bytes: &[u8]) -> SocketAddr {
+    // The upper half of the port is zero. It is not checked: a flipped bit there must not cost the message.
+    let port = bytes.last_chunk().map_or(0, |port| u16::from_be_bytes(*port));
+    let ip: IpAddr = match (bytes.first_chunk::<16>(), bytes.first_chunk::<4>()) {
+        (Some(ip), _) => Ipv6Addr::from(*ip).into(),
+        (None, Some(ip)) => Ipv4Addr::from(*ip).into(),
+        (None, None) => Ipv4Addr::UNSPECIFIED.into(),
     };
-    // The upper half is zero. It is not checked: a flipped bit there must not cost the message.
-    let [_, _, high, low] = reader.array(field)?;
-    Ok(SocketAddr::new(ip, u16::from_be_bytes([high, low])))
+    SocketAddr::new(ip, port)
 }

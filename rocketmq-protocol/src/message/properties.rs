@@ -12,6 +12,7 @@ use memchr::{memchr, memchr2};
 
 use super::property::{NAME_END, VALUE_END};
 use super::{MessageError, UniqueKeyGenerator, property, tag_hash};
+use crate::utf8::from_utf8;
 use crate::{ByteString, TagHash};
 
 /// The properties of a message where they lie in its record.
@@ -31,7 +32,7 @@ impl<'a> PropertiesRef<'a> {
 
     /// The property string as text. Copies only where it is not UTF-8, and replaces what is not.
     pub fn to_text(self) -> Cow<'a, str> {
-        std::str::from_utf8(self.0).map_or_else(|_| String::from_utf8_lossy(self.0), Cow::Borrowed)
+        from_utf8(self.0).map_or_else(|_| String::from_utf8_lossy(self.0), Cow::Borrowed)
     }
 
     /// The value of `name`.
@@ -49,7 +50,7 @@ impl<'a> PropertiesRef<'a> {
                 let named =
                     pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(&[NAME_END]));
                 let text = named.filter(|text| !text.is_empty() && is_name(name));
-                *value = text.and_then(|text| std::str::from_utf8(text).ok()).or(*value);
+                *value = text.and_then(|text| from_utf8(text).ok()).or(*value);
             }
         }
         values
@@ -110,9 +111,7 @@ impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.find_map(|(name, value)| {
-            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
-        })
+        self.0.find_map(|(name, value)| Some((from_utf8(name).ok()?, from_utf8(value).ok()?)))
     }
 }
 

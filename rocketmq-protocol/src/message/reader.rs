@@ -15,11 +15,18 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], MessageError> {
+        self.array_ref(field).copied()
+    }
+
+    pub(super) fn array_ref<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<&'a [u8; N], MessageError> {
         let Some((head, rest)) = self.0.split_first_chunk::<N>() else {
             return Err(MessageError::Truncated { field, needed: N, left: self.0.len() });
         };
         self.0 = rest;
-        Ok(*head)
+        Ok(head)
     }
 
     pub(super) fn bytes(&mut self, field: &'static str, needed: usize) -> Result<&'a [u8], MessageError> {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::reader::Reader;
 use super::{MessageError, OffsetMessageId, PropertiesRef, SysFlag, host};
+use crate::utf8::from_utf8;
 use crate::{LogPosition, QueueId, QueueOffset, TagHash};
 
 /// Magic of a record whose topic length takes one byte.
@@ -17,9 +18,13 @@ pub const MAGIC_V2: u32 = 0xdaa3_20ab;
 /// Magic of the filler that ends a commit-log file: size 4, this 4, then anything. Never on the wire.
 pub const MAGIC_BLANK: u32 = 0xcbd4_3194;
 
+const BODY_CRC_AT: usize = 8;
+const QUEUE_ID_AT: usize = 12;
+const FLAG_AT: usize = 16;
 const QUEUE_OFFSET_AT: usize = 20;
 const POSITION_AT: usize = 28;
 const SYS_FLAG_AT: usize = 36;
+const BORN_TIMESTAMP_AT: usize = 40;
 const BORN_HOST_AT: usize = 48;
 
 /// What the format keeps of a CRC-32.
@@ -28,6 +33,12 @@ const CRC_MASK: u32 = 0x7fff_ffff;
 /// CRC of a body as it is stored.
 pub(super) fn body_crc(body: &[u8]) -> u32 {
     crc32fast::hash(body) & CRC_MASK
+}
+
+/// The bytes of a field of a record's head; its place is known when this is compiled.
+#[inline]
+fn part<const N: usize>(head: &[u8; BORN_HOST_AT], at: usize) -> [u8; N] {
+    head.get(at..).and_then(|from| from.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// Fills in what is known only once the record has its place in the log.
@@ -49,16 +60,11 @@ pub fn patch(record: &mut [u8], queue_offset: QueueOffset, position: LogPosition
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessageRef<'a> {
     total_size: usize,
-    body_crc: u32,
-    queue_id: QueueId,
-    flag: i32,
-    queue_offset: QueueOffset,
-    physical_offset: LogPosition,
-    sys_flag: SysFlag,
-    born_timestamp: i64,
-    born_host: SocketAddr,
+    /// Everything before the born host.
+    head: &'a [u8; BORN_HOST_AT],
+    born_host: &'a [u8],
     store_timestamp: i64,
-    store_host: SocketAddr,
+    store_host: &'a [u8],
     reconsume_times: i32,
     prepared_transaction_offset: LogPosition,
     body: &'a [u8],
@@ -80,42 +86,29 @@ impl<'a> StoredMessageRef<'a> {
             return Err(MessageError::Magic { found: magic });
         }
         let invalid = || MessageError::Length { field: "record", value: declared };
-        let after_head =
-            usize::try_from(declared).ok().and_then(|size| size.checked_sub(8)).ok_or_else(invalid)?;
-        let mut fields = Reader::new(head.bytes("record", after_head)?);
+        let total_size = usize::try_from(declared).ok().filter(|size| *size >= 8).ok_or_else(invalid)?;
+        let mut fields = Reader::new(bytes);
+        let mut fields = Reader::new(fields.bytes("record", total_size)?);
 
-        let body_crc = u32::from_be_bytes(fields.array("body CRC")?);
-        let queue_id = QueueId::new(fields.i32("queue id")?);
-        let flag = fields.i32("flag")?;
-        let queue_offset = QueueOffset::new(fields.i64("queue offset")?);
-        let physical_offset = LogPosition::new(fields.i64("physical offset")?);
-        let sys_flag = SysFlag::new(fields.i32("system flag")?);
-        let born_timestamp = fields.i64("born timestamp")?;
-        let born_host = host::read(&mut fields, "born host", sys_flag.contains(SysFlag::BORN_HOST_V6))?;
+        let head = fields.array_ref("record head")?;
+        let sys_flag = SysFlag::new(i32::from_be_bytes(part(head, SYS_FLAG_AT)));
+        let born_host = fields.bytes("born host", host::len(sys_flag.contains(SysFlag::BORN_HOST_V6)))?;
         let store_timestamp = fields.i64("store timestamp")?;
-        let store_host = host::read(&mut fields, "store host", sys_flag.contains(SysFlag::STORE_HOST_V6))?;
+        let store_host = fields.bytes("store host", host::len(sys_flag.contains(SysFlag::STORE_HOST_V6)))?;
         let reconsume_times = fields.i32("reconsume times")?;
         let prepared_transaction_offset = LogPosition::new(fields.i64("prepared transaction offset")?);
         let body = fields.sized32("body")?;
         let topic = if magic == MAGIC_V1 { fields.sized8("topic")? } else { fields.sized16("topic")? };
-        let topic =
-            std::str::from_utf8(topic).map_err(|source| MessageError::Text { field: "topic", source })?;
+        let topic = from_utf8(topic).map_err(|source| MessageError::Text { field: "topic", source })?;
         let properties = PropertiesRef::new(fields.sized16("properties")?);
 
-        let total_size = after_head + 8;
         let unused = fields.rest().len();
         if unused != 0 {
             return Err(MessageError::Size { declared: total_size, actual: total_size - unused });
         }
         Ok(Self {
             total_size,
-            body_crc,
-            queue_id,
-            flag,
-            queue_offset,
-            physical_offset,
-            sys_flag,
-            born_timestamp,
+            head,
             born_host,
             store_timestamp,
             store_host,
@@ -133,48 +126,48 @@ impl<'a> StoredMessageRef<'a> {
     }
 
     /// CRC-32 of the body as stored, without its top bit.
-    pub const fn body_crc(&self) -> u32 {
-        self.body_crc
+    pub fn body_crc(&self) -> u32 {
+        u32::from_be_bytes(part(self.head, BODY_CRC_AT))
     }
 
     /// Whether the body is the one that the CRC was computed of.
     pub fn crc_matches(&self) -> bool {
-        body_crc(self.body) == self.body_crc
+        body_crc(self.body) == self.body_crc()
     }
 
     /// Queue.
-    pub const fn queue_id(&self) -> QueueId {
-        self.queue_id
+    pub fn queue_id(&self) -> QueueId {
+        QueueId::new(i32::from_be_bytes(part(self.head, QUEUE_ID_AT)))
     }
 
     /// The sender's own flag.
-    pub const fn flag(&self) -> i32 {
-        self.flag
+    pub fn flag(&self) -> i32 {
+        i32::from_be_bytes(part(self.head, FLAG_AT))
     }
 
     /// Position in the queue.
-    pub const fn queue_offset(&self) -> QueueOffset {
-        self.queue_offset
+    pub fn queue_offset(&self) -> QueueOffset {
+        QueueOffset::new(i64::from_be_bytes(part(self.head, QUEUE_OFFSET_AT)))
     }
 
     /// Position of the record in the commit log.
-    pub const fn physical_offset(&self) -> LogPosition {
-        self.physical_offset
+    pub fn physical_offset(&self) -> LogPosition {
+        LogPosition::new(i64::from_be_bytes(part(self.head, POSITION_AT)))
     }
 
     /// System flag.
-    pub const fn sys_flag(&self) -> SysFlag {
-        self.sys_flag
+    pub fn sys_flag(&self) -> SysFlag {
+        SysFlag::new(i32::from_be_bytes(part(self.head, SYS_FLAG_AT)))
     }
 
     /// When it was sent, in milliseconds by the sender's clock.
-    pub const fn born_timestamp(&self) -> i64 {
-        self.born_timestamp
+    pub fn born_timestamp(&self) -> i64 {
+        i64::from_be_bytes(part(self.head, BORN_TIMESTAMP_AT))
     }
 
     /// Who sent it.
-    pub const fn born_host(&self) -> SocketAddr {
-        self.born_host
+    pub fn born_host(&self) -> SocketAddr {
+        host::decode(self.born_host)
     }
 
     /// When it was stored, in milliseconds by the broker's clock.
@@ -183,8 +176,8 @@ impl<'a> StoredMessageRef<'a> {
     }
 
     /// The broker that stored it.
-    pub const fn store_host(&self) -> SocketAddr {
-        self.store_host
+    pub fn store_host(&self) -> SocketAddr {
+        host::decode(self.store_host)
     }
 
     /// How often consumption failed.
@@ -218,8 +211,8 @@ impl<'a> StoredMessageRef<'a> {
     }
 
     /// The id that finds the record again.
-    pub const fn offset_message_id(&self) -> OffsetMessageId {
-        OffsetMessageId { host: self.store_host, position: self.physical_offset }
+    pub fn offset_message_id(&self) -> OffsetMessageId {
+        OffsetMessageId { host: self.store_host(), position: self.physical_offset() }
     }
 }
 
@@ -251,7 +244,7 @@ mod tests {
             assert_eq!(StoredMessageRef::parse(&bytes), Err(expected));
         }
         let short = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes()].concat();
-        let expected = MessageError::Truncated { field: "record", needed: 92, left: 0 };
+        let expected = MessageError::Truncated { field: "record", needed: 100, left: 8 };
         assert_eq!(StoredMessageRef::parse(&short), Err(expected));
         let long = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes(), &[0; 92]].concat();
         assert_eq!(StoredMessageRef::parse(&long), Err(MessageError::Size { declared: 100, actual: 91 }));
