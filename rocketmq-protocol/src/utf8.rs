@@ -12,3 +12,19 @@ use ascii::AsciiStr;
 pub(crate) fn from_utf8(bytes: &[u8]) -> Result<&str, Utf8Error> {
     AsciiStr::from_ascii(bytes).map_or_else(|_| std::str::from_utf8(bytes), |text| Ok(text.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn text_is_what_it_is_for_the_standard_library(
+            bytes in prop_oneof!["[ -~]{0,70}".prop_map(String::into_bytes), "\\PC{0,40}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..40)],
+        ) {
+            prop_assert_eq!(from_utf8(&bytes), std::str::from_utf8(&bytes));
+        }
+    }
+}
