@@ -18,7 +18,7 @@ pub const MAGIC_V2: u32 = 0xdaa3_20ab;
 /// Magic of the filler that ends a commit-log file: size 4, this 4, then anything. Never on the wire.
 pub const MAGIC_BLANK: u32 = 0xcbd4_3194;
 
-const BODY_CRC_AT: usize = 8;
+const CRC_AT: usize = 8;
 const QUEUE_ID_AT: usize = 12;
 const FLAG_AT: usize = 16;
 const QUEUE_OFFSET_AT: usize = 20;
@@ -35,10 +35,13 @@ pub(super) fn body_crc(body: &[u8]) -> u32 {
     crc32fast::hash(body) & CRC_MASK
 }
 
-/// The bytes of a field of a record's head; its place is known when this is compiled.
+/// What lies between magic and born host.
+type Head = [u8; BORN_HOST_AT - CRC_AT];
+
+/// The bytes of a field of the head; its place in the record is known when this is compiled.
 #[inline]
-fn part<const N: usize>(head: &[u8; BORN_HOST_AT], at: usize) -> [u8; N] {
-    head.get(at..).and_then(|from| from.first_chunk()).copied().unwrap_or([0; N])
+fn part<const N: usize>(head: &Head, at: usize) -> [u8; N] {
+    head.get(at - CRC_AT..).and_then(|from| from.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// Fills in what is known only once the record has its place in the log.
@@ -60,8 +63,7 @@ pub fn patch(record: &mut [u8], queue_offset: QueueOffset, position: LogPosition
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredMessageRef<'a> {
     total_size: usize,
-    /// Everything before the born host.
-    head: &'a [u8; BORN_HOST_AT],
+    head: &'a Head,
     born_host: &'a [u8],
     store_timestamp: i64,
     store_host: &'a [u8],
@@ -86,9 +88,9 @@ impl<'a> StoredMessageRef<'a> {
             return Err(MessageError::Magic { found: magic });
         }
         let invalid = || MessageError::Length { field: "record", value: declared };
-        let total_size = usize::try_from(declared).ok().filter(|size| *size >= 8).ok_or_else(invalid)?;
-        let mut fields = Reader::new(bytes);
-        let mut fields = Reader::new(fields.bytes("record", total_size)?);
+        let after_magic =
+            usize::try_from(declared).ok().and_then(|size| size.checked_sub(CRC_AT)).ok_or_else(invalid)?;
+        let mut fields = Reader::new(head.bytes("record", after_magic)?);
 
         let head = fields.array_ref("record head")?;
         let sys_flag = SysFlag::new(i32::from_be_bytes(part(head, SYS_FLAG_AT)));
@@ -102,6 +104,7 @@ impl<'a> StoredMessageRef<'a> {
         let topic = from_utf8(topic).map_err(|source| MessageError::Text { field: "topic", source })?;
         let properties = PropertiesRef::new(fields.sized16("properties")?);
 
+        let total_size = after_magic + CRC_AT;
         let unused = fields.rest().len();
         if unused != 0 {
             return Err(MessageError::Size { declared: total_size, actual: total_size - unused });
@@ -127,7 +130,7 @@ impl<'a> StoredMessageRef<'a> {
 
     /// CRC-32 of the body as stored, without its top bit.
     pub fn body_crc(&self) -> u32 {
-        u32::from_be_bytes(part(self.head, BODY_CRC_AT))
+        u32::from_be_bytes(part(self.head, CRC_AT))
     }
 
     /// Whether the body is the one that the CRC was computed of.
@@ -244,7 +247,7 @@ mod tests {
             assert_eq!(StoredMessageRef::parse(&bytes), Err(expected));
         }
         let short = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes()].concat();
-        let expected = MessageError::Truncated { field: "record", needed: 100, left: 8 };
+        let expected = MessageError::Truncated { field: "record", needed: 92, left: 0 };
         assert_eq!(StoredMessageRef::parse(&short), Err(expected));
         let long = [&100_u32.to_be_bytes()[..], &MAGIC_V1.to_be_bytes(), &[0; 92]].concat();
         assert_eq!(StoredMessageRef::parse(&long), Err(MessageError::Size { declared: 100, actual: 91 }));
