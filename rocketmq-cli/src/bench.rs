@@ -1,4 +1,5 @@
-//! `rmq bench`: load, and what a cluster makes of it. Every broker gets the same load through the same client.
+//! `rmq bench`: load, and what a cluster makes of it. Every broker gets the same load, through the same client or, with
+//! `--mode raw`, without one.
 
 mod alarm;
 mod consume;
@@ -11,6 +12,7 @@ mod paced;
 mod produce;
 mod progress;
 mod quota;
+mod raw;
 mod relay;
 mod report;
 mod stamp;

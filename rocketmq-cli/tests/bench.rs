@@ -78,6 +78,41 @@ fn every_way_to_send_sends_as_many_as_asked_for() {
 }
 
 #[test]
+fn load_without_a_client_is_sent_and_counted_whole() {
+    let cluster = Cluster::start();
+    for (way, count) in [("--concurrency 5", 1000), ("--batch 32 --concurrency 3", 3200)] {
+        let sent = cluster.measure(&format!("produce --topic t --mode raw --messages {count} {way}"));
+        assert_eq!((&sent["messages"], &sent["errors"]), (&count.into(), &0.into()), "{way}");
+    }
+    for mode in ["raw", "push"] {
+        let all = cluster.measure(&format!("consume --topic t --messages 4200 --mode {mode}"));
+        assert_eq!((&all["messages"], &all["errors"]), (&4200.into(), &0.into()), "{mode}");
+    }
+    let more = cluster.bench("consume --topic t --messages 4201 --idle 300ms --mode raw --json");
+    let told: Value = serde_json::from_slice(&more.stdout).unwrap();
+    assert_eq!((&told["messages"], &told["errors"]), (&4200.into(), &1.into()));
+}
+
+#[test]
+fn load_without_a_client_says_what_it_cannot_do_and_what_the_broker_refused() {
+    let cluster = Cluster::start();
+    for arguments in [
+        "produce --topic t --mode raw --keys",
+        "produce --topic t --mode raw --rate 5",
+        "produce --topic t --mode raw --batch 3 --messages 10",
+        "consume --topic t --mode raw --verify",
+    ] {
+        let output = cluster.bench(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments}");
+        assert!(stderr(&output).contains("--mode raw"), "{}", stderr(&output));
+    }
+    let output = cluster.bench("produce --topic t --mode raw --messages 3 --size 5000000 --json");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["messages"], &told["errors"]), (&0.into(), &3.into()));
+    assert!(told["first_error"].as_str().unwrap().contains("maxMessageSize"), "{told}");
+}
+
+#[test]
 fn a_rate_is_kept() {
     let cluster = Cluster::start();
     for mode in ["sync", "async"] {

@@ -1,17 +1,19 @@
 //! `rmq bench consume`: consumes, and tells how fast messages are given out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use rocketmq_client::{
-    Ack, Client, ConsumeFrom, Error, Filter, MessageQueue, PullConsumer, PullOutcome, PullRequest,
-    PushConsumer, QueueOffset, ReceivedMessage,
+    Ack, Client, ConsumeFrom, Filter, MessageQueue, PullConsumer, PullOutcome, PullRequest, PushConsumer,
+    QueueOffset, ReceivedMessage,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::progress::{Counts, Progress};
+use super::raw::{self, consume::Arrival};
 use super::report::Report;
 use super::tally::Tally;
 use super::target::Target;
@@ -25,6 +27,8 @@ Examples:
   rmq bench consume -n 127.0.0.1:9876 -t bench --from latest --duration 1m
       what comes in within a minute
   rmq bench consume -n 127.0.0.1:9876 -t checked --verify --messages 100000 --json
+  rmq bench consume -n 127.0.0.1:9876 -t bench --messages 1000000 --mode raw
+      what the broker gives out, whatever a client costs
 
 Rates are taken from the first message that comes to the last. Times are ages: from when the sender made a message
 (in whole milliseconds, by its clock) to when it was consumed. The run ends too when nothing has come for --idle.";
@@ -77,6 +81,8 @@ enum Mode {
     Push,
     /// Pull the queues directly, from --from on, whatever the group's offsets are
     Pull,
+    /// Without a client: pull the queues from their beginning, and only count what comes
+    Raw,
 }
 
 fn parse_from(text: &str) -> Result<ConsumeFrom, String> {
@@ -140,7 +146,26 @@ impl Receiver {
         }
     }
 
-    fn failed(&self, error: &Error) {
+    /// Takes messages that were only counted, as far as they are wanted. Their age is that of the first one.
+    fn count(&self, arrival: &Arrival) {
+        let (now, now_by_date) = (Instant::now(), SystemTime::now());
+        let age = now_by_date.duration_since(UNIX_EPOCH + arrival.born).unwrap_or_default();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Seen { tally, first, last, .. } = &mut *seen;
+        let new = arrival.messages.min(self.most - tally.messages);
+        if new == 0 {
+            return;
+        }
+        tally.went_well(new, arrival.bytes, age);
+        first.get_or_insert(now);
+        *last = now;
+        self.counts.went_well(new);
+        if tally.messages == self.most {
+            self.enough.notify_one();
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) {
         self.counts.failed(1);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.tally.failed(1, || error.to_string());
@@ -197,6 +222,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     match mode {
         Mode::Push => push(&options, &client, group, &receiver).await?,
         Mode::Pull => pull(&options, &client, group, &receiver).await?,
+        Mode::Raw => raw(&options, &group, &receiver).await?,
     }
     client.shutdown().await;
     drop(progress);
@@ -208,7 +234,11 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         let (came, idle) = (tally.messages, options.idle);
         tally.failed(missing, || format!("only {came} messages came, then none for {idle:?}"));
     }
-    let mode = if *mode == Mode::Push { "push" } else { "pull" };
+    let mode = match mode {
+        Mode::Push => "push",
+        Mode::Pull => "pull",
+        Mode::Raw => "raw",
+    };
     Report {
         what: format!("consume {} ({mode})", target.topic),
         tally,
@@ -304,6 +334,35 @@ async fn pull_share(
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+async fn raw(options: &Options, group: &str, receiver: &Arc<Receiver>) -> Result<(), Failure> {
+    if options.verify || options.from != ConsumeFrom::Earliest {
+        return Err(Failure::Options(
+            "--mode raw only counts, from the beginning: leave out --verify and --from".into(),
+        ));
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let pulling = {
+        let (target, group, batch) = (options.target.clone(), group.to_owned(), options.pull_batch);
+        let (over, receiver) = (Arc::clone(&over), Arc::clone(receiver));
+        tokio::task::spawn_blocking(move || {
+            raw::consume::pull(&target, &group, batch, &over, |arrived| match arrived {
+                Ok(arrival) => receiver.count(&arrival),
+                Err(error) => receiver.failed(&error),
+            })
+        })
+    };
+    tokio::pin!(pulling);
+    let done = receiver.done(time(options), options.idle);
+    let ended = tokio::select! {
+        ended = &mut pulling => ended,
+        () = done => {
+            over.store(true, Ordering::Relaxed);
+            pulling.await
+        }
+    };
+    ended.map_err(|error| Failure::System { doing: "pull", source: std::io::Error::other(error) })?
 }
 
 fn time(options: &Options) -> Option<Duration> {

@@ -31,6 +31,11 @@ impl Load {
         self.size.into()
     }
 
+    /// Whether all messages are alike.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tags == 0 && !self.keys && !self.verify
+    }
+
     /// # Errors
     /// Options that do not go together.
     pub(crate) fn check(&self) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use super::alarm::Alarm;
 use super::load::{Load, Parcel, Source};
 use super::progress::{Counts, Progress};
 use super::quota::{Extent, Quota, Turn};
+use super::raw;
 use super::report::Report;
 use super::tally::Tally;
 use super::target::{Creation, Target};
@@ -25,6 +26,8 @@ Examples:
   rmq bench produce -n 127.0.0.1:9876 -t bench --size 1024 --batch 32 --messages 1000000 --json
   rmq bench produce -n 127.0.0.1:9876 -t bench --rate 5000 --duration 1m
       at a fixed rate, whatever the answers do: times count from when a message was due
+  rmq bench produce -n 127.0.0.1:9876 -t bench --mode raw
+      what the broker takes, whatever a client costs
   rmq bench produce -n 127.0.0.1:9876 -t checked --verify --messages 100000
       then: rmq bench consume -n 127.0.0.1:9876 -t checked --verify --messages 100000
 
@@ -69,6 +72,25 @@ enum Mode {
     Async,
     /// N tasks that wait for no answer; nobody tells whether messages arrive
     Oneway,
+    /// Without a client: N frames that were made beforehand, each sent again when it has been answered
+    Raw,
+}
+
+impl Options {
+    /// # Errors
+    /// Options that do not go with `--mode raw`.
+    fn check_raw(&self) -> Result<(), Failure> {
+        let refused = |text: &str| Err(Failure::Options(format!("--mode raw {text}")));
+        if !self.load.is_plain() || self.rate.is_some() {
+            return refused(
+                "sends the same bodies as fast as it can: leave out --tags, --keys, --verify and --rate",
+            );
+        }
+        if !self.extent.is_multiple_of(self.batch.into()) {
+            return refused("sends whole batches: make --messages a multiple of --batch");
+        }
+        Ok(())
+    }
 }
 
 pub(crate) fn positive(text: &str) -> Result<f64, String> {
@@ -102,6 +124,9 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     if *mode == Mode::Oneway && *batch > 1 {
         return Err(Failure::Options("--mode oneway: a batch is always answered; leave out --batch".into()));
     }
+    if *mode == Mode::Raw {
+        options.check_raw()?;
+    }
     let client = target.connect().await?;
     let queues = target.create(&client, creation).await?;
     let in_flight = u32::try_from(load.size().saturating_mul((*batch).into()).saturating_mul(2))
@@ -130,7 +155,16 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     });
     // All on tasks of their own: the main one is not on a worker of the runtime.
     let mut tasks = JoinSet::new();
-    if *mode == Mode::Async {
+    if *mode == Mode::Raw {
+        let plan = raw::produce::Plan {
+            size: load.size(),
+            batch: sender.batch,
+            concurrency: *concurrency,
+            patience: options.timeout,
+        };
+        let (sender, target) = (Arc::clone(&sender), target.clone());
+        tasks.spawn_blocking(move || raw::produce::send(&target, &plan, &sender.quota, &sender.counts));
+    } else if *mode == Mode::Async {
         let source = load.source(&target.topic)?;
         tasks.spawn(many_at_a_time(Arc::clone(&sender), source, *concurrency as usize));
     } else {

@@ -25,6 +25,11 @@ impl Extent {
         }
     }
 
+    /// Whether it can be sent `batch` messages at a time, with none left over.
+    pub(crate) fn is_multiple_of(&self, batch: u64) -> bool {
+        self.messages.is_none_or(|messages| messages % batch == 0)
+    }
+
     /// When it is to end; with a number of messages, when they are sent.
     pub(crate) fn time(&self) -> Option<Duration> {
         self.messages.is_none().then_some(self.duration)
