@@ -26,7 +26,7 @@ fn record(queue_id: QueueId, body: usize) -> Vec<u8> {
         reconsume_times: 0,
         prepared_transaction_offset: LogPosition::ZERO,
         body: &vec![b'x'; body],
-        properties: &["UNIQ_KEY\u{1}7F0000010A2B18B4AAC2000000000001\u{2}WAIT\u{1}true\u{2}"],
+        properties: &["UNIQ_KEY\u{1}7F0000010A2B18B4AAC2000000000001\u{2}WAIT\u{1}true\u{2}".into()],
     };
     let mut record = Vec::new();
     message.encode(&mut record).expect("it fits");

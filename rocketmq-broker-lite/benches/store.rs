@@ -123,7 +123,7 @@ fn records(topic: &str, body: usize, count: usize) -> Vec<u8> {
             reconsume_times: 0,
             prepared_transaction_offset: LogPosition::ZERO,
             body: &vec![b'x'; body],
-            properties: &["TAGS\u{1}A\u{2}KEYS\u{1}k1\u{2}"],
+            properties: &["TAGS\u{1}A\u{2}KEYS\u{1}k1\u{2}".into()],
         }
         .encode(&mut records)
         .unwrap();

@@ -121,7 +121,6 @@ fn a_new_message_patched_into_its_place_is_the_record_java_writes() {
     for case in messages() {
         let bytes = record_of(&case);
         let record = StoredMessageRef::parse(&bytes).unwrap();
-        let properties = record.properties().to_text();
         let new = NewMessage {
             topic: record.topic(),
             queue_id: record.queue_id(),
@@ -133,7 +132,7 @@ fn a_new_message_patched_into_its_place_is_the_record_java_writes() {
             reconsume_times: record.reconsume_times(),
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: record.body(),
-            properties: &[&properties],
+            properties: &[record.properties()],
         };
         let mut out = Vec::new();
         new.encode(&mut out).unwrap();

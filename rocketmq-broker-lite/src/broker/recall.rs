@@ -79,7 +79,7 @@ impl RecallService {
             reconsume_times: 0,
             prepared_transaction_offset: LogPosition::ZERO,
             body: b"0",
-            properties: &[mark.properties.encoded()],
+            properties: &[mark.properties.as_ref()],
         };
         message.encode(&mut buffer).map_err(malformed)?;
         self.with.store.append(mark.topic, mark.queue_id, &mut buffer).map_err(not_appended)?;

@@ -255,8 +255,7 @@ impl Schedule {
             return Err(lost("half messages are not delivered".to_owned()));
         }
         buffer.clear();
-        let properties = record.properties().to_text();
-        NewMessage { properties: &[&properties], ..moved(&record, topic, queue_id) }
+        NewMessage { properties: &[record.properties()], ..moved(&record, topic, queue_id) }
             .encode(buffer)
             .map_err(|error| lost(error.to_string()))?;
         match self.store.append(topic, queue_id, buffer) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use rocketmq_protocol::body::{Perm, TopicConfig};
 use rocketmq_protocol::message::{
-    MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef, RecallHandle, SysFlag,
+    MessageError, NewMessage, OffsetMessageIds, Properties, PropertiesRef, RecallHandle, SysFlag,
     UniqueKeyGenerator,
     batch::{self, BatchEntry},
     property,
@@ -40,6 +40,7 @@ pub(super) struct SendService {
     added: String,
     region: ByteString,
     unique_keys: UniqueKeyGenerator,
+    message_ids: OffsetMessageIds,
 }
 
 thread_local! {
@@ -71,7 +72,8 @@ impl SendService {
             .unwrap_or_default();
         let region = ByteString::from(&config.region_id);
         let unique_keys = UniqueKeyGenerator::new(store_host.ip(), std::process::id(), rand::random());
-        Self { with, locks, transactions, added, region, unique_keys }
+        let message_ids = OffsetMessageIds::of(store_host);
+        Self { with, locks, transactions, added, region, unique_keys, message_ids }
     }
 
     pub(super) fn serve(self: &Arc<Self>, call: Call) {
@@ -261,8 +263,7 @@ impl SendService {
                         "messages of a batch can neither be delayed nor be in a transaction".to_owned(),
                     ));
                 }
-                let text = properties.to_text();
-                NewMessage { flag, body, properties: &[&text], ..message }
+                NewMessage { flag, body, properties: &[properties], ..message }
                     .encode(records)
                     .map_err(malformed)?;
             }
@@ -280,7 +281,7 @@ impl SendService {
                 topic: HALF_TOPIC,
                 queue_id: QueueId::ZERO,
                 sys_flag: message.sys_flag.without(SysFlag::TRANSACTION_MASK),
-                properties: &[properties.encoded(), &self.added],
+                properties: &[properties.as_ref(), self.added.as_str().into()],
                 ..message
             }
             .encode(records)
@@ -300,7 +301,7 @@ impl SendService {
                 }
             }
             let (topic, queue_id) = place;
-            let properties = [properties, &self.added];
+            let properties = [properties.into(), self.added.as_str().into()];
             NewMessage { topic, queue_id, properties: &properties, ..message }
                 .encode(records)
                 .map_err(malformed)?;
@@ -360,14 +361,14 @@ impl SendService {
                 ids.reserve(IDS_ROOM.max(MAX_ID * appended.count));
             }
             let mut position = appended.position;
-            OffsetMessageId { host: self.with.store_host, position }.write(ids);
+            self.message_ids.write(position, ids);
             let mut rest = records;
             for _ in 1..appended.count {
                 let size = rest.first_chunk().map_or(0, |size| u32::from_be_bytes(*size));
                 position = position.plus(size.into());
                 rest = usize::try_from(size).ok().and_then(|size| rest.get(size..)).unwrap_or_default();
                 ids.extend_from_slice(b",");
-                OffsetMessageId { host: self.with.store_host, position }.write(ids);
+                self.message_ids.write(position, ids);
             }
             ids.split().freeze()
         });

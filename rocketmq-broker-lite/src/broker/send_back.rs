@@ -96,7 +96,7 @@ impl SendBackService {
         let message = NewMessage {
             store_host: self.with.store_host,
             reconsume_times: record.reconsume_times().saturating_add(1),
-            properties: &[properties.encoded()],
+            properties: &[properties.as_ref()],
             ..moved(record, topic, queue_id)
         };
         message.encode(&mut buffer).map_err(malformed)?;

@@ -204,7 +204,7 @@ impl Transactions {
             NewMessage {
                 sys_flag: half.sys_flag().with(SysFlag::TRANSACTION_COMMIT),
                 prepared_transaction_offset: request.position,
-                properties: &[properties.encoded()],
+                properties: &[properties.as_ref()],
                 ..moved(&half, topic, queue_id)
             }
             .encode(&mut record)
@@ -323,7 +323,7 @@ impl Transactions {
         let topic = if given_up { TRANS_CHECK_MAX_TIME_TOPIC } else { HALF_TOPIC };
         let mut record = Vec::new();
         let encoded = properties.build().and_then(|properties| {
-            NewMessage { properties: &[properties.encoded()], ..moved(&half, topic, QueueId::ZERO) }
+            NewMessage { properties: &[properties.as_ref()], ..moved(&half, topic, QueueId::ZERO) }
                 .encode(&mut record)
                 .map(|_| properties)
         });
@@ -374,7 +374,7 @@ impl Transactions {
         let Some(group) = properties.get(property::PGROUP) else { return };
         let Some((topic, queue_id)) = real_queue(half) else { return };
         let mut message = Vec::new();
-        let encoded = NewMessage { properties: &[properties.encoded()], ..moved(half, topic, queue_id) };
+        let encoded = NewMessage { properties: &[properties.as_ref()], ..moved(half, topic, queue_id) };
         if let Err(error) = encoded.encode(&mut message) {
             warn!(group, %error, "half message cannot be shown to its producers");
             return;
@@ -447,7 +447,7 @@ impl Transactions {
                 reconsume_times: 0,
                 prepared_transaction_offset: LogPosition::ZERO,
                 body: body.as_bytes(),
-                properties: &[OP_PROPERTIES],
+                properties: &[OP_PROPERTIES.into()],
             }
             .encode(&mut record)?;
             let appended = self.with.store.append(HALF_OP_TOPIC, QueueId::ZERO, &mut record)?;

@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Bytes of items that go to a file together.
 const WRITE_SIZE: usize = 64 * 1024;
 /// Messages after which the thread gives way: on a busy machine whoever waits for the processor gets it in between.
-const GIVE_WAY_AFTER: usize = 32;
+const GIVE_WAY_AFTER: usize = 128;
 /// How long one who asks for a key, or an orderly stop, works on what the index is behind.
 const CATCH_UP: Duration = Duration::from_secs(3);
 /// How far the westernmost time zone is behind UTC.

@@ -60,7 +60,7 @@ async fn a_commit_that_a_killed_broker_could_not_note_is_not_asked_about_again()
         reconsume_times: 0,
         prepared_transaction_offset: position,
         body: half.body(),
-        properties: &["UNIQ_KEY\u{1}key\u{2}"],
+        properties: &["UNIQ_KEY\u{1}key\u{2}".into()],
     };
     committed.encode(&mut record).unwrap();
     store.append("orders", Q0, &mut record).unwrap();

@@ -41,7 +41,7 @@ pub(crate) fn record(
         reconsume_times: 0,
         prepared_transaction_offset: LogPosition::ZERO,
         body,
-        properties: &[properties],
+        properties: &[properties.into()],
     }
     .encode(&mut record)
     .unwrap();

@@ -124,7 +124,7 @@ fn records() -> Bytes {
         reconsume_times: 0,
         prepared_transaction_offset: LogPosition::ZERO,
         body: &BODY,
-        properties: &[PROPERTIES],
+        properties: &[PROPERTIES.into()],
     };
     let mut record = Vec::new();
     message.encode(&mut record).expect("it fits");

@@ -175,7 +175,7 @@ impl Null {
             reconsume_times: 0,
             prepared_transaction_offset: LogPosition::ZERO,
             body: &BODY,
-            properties: &[PROPERTIES],
+            properties: &[PROPERTIES.into()],
         };
         let mut records = Vec::new();
         message.encode(&mut records)?;

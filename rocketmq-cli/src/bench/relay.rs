@@ -47,7 +47,7 @@ impl Relay {
             reconsume_times: 0,
             prepared_transaction_offset: LogPosition::ZERO,
             body: &request.body,
-            properties: &[request.properties.as_deref().unwrap_or_default()],
+            properties: &[request.properties.as_deref().unwrap_or_default().into()],
         };
         let mut record = Vec::new();
         message.encode(&mut record)?;

@@ -194,7 +194,7 @@ fn encode_record(out: &mut Vec<u8>) {
         reconsume_times: 0,
         prepared_transaction_offset: LogPosition::ZERO,
         body: BODY,
-        properties: &[PROPERTIES],
+        properties: &[PROPERTIES.into()],
     };
     message.encode(out).expect("it fits");
 }

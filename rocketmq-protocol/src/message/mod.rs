@@ -26,7 +26,7 @@ pub use compression::{Compression, CompressionError};
 pub use error::MessageError;
 pub use inner_batch::InnerMessages;
 pub use new_message::NewMessage;
-pub use offset_message_id::OffsetMessageId;
+pub use offset_message_id::{OffsetMessageId, OffsetMessageIds};
 pub use properties::{Pairs, Properties, PropertiesBuilder, PropertiesRef, RawPairs};
 pub use recall_handle::RecallHandle;
 pub use stored::StoredMessageRef;

@@ -7,7 +7,7 @@ use bytes::BufMut;
 use super::properties::check_len;
 use super::property::VALUE_END;
 use super::stored::{MAGIC_V1, MAGIC_V2, body_crc};
-use super::{MessageError, SysFlag, host};
+use super::{MessageError, PropertiesRef, SysFlag, host};
 use crate::{LogPosition, QueueId};
 
 /// Fields that take the same room in every record.
@@ -41,7 +41,7 @@ pub struct NewMessage<'a> {
     /// The body, compressed if `sys_flag` says so.
     pub body: &'a [u8],
     /// Property strings, written as one: a missing 0x02 between two of them is added.
-    pub properties: &'a [&'a str],
+    pub properties: &'a [PropertiesRef<'a>],
 }
 
 impl NewMessage<'_> {
@@ -118,7 +118,7 @@ impl NewMessage<'_> {
             if missing_end {
                 out.put_u8(VALUE_END);
             }
-            out.extend_from_slice(part.as_bytes());
+            out.extend_from_slice(part);
         }
         Ok(len)
     }
@@ -129,12 +129,12 @@ impl NewMessage<'_> {
     }
 
     /// The parts that are not empty, each with whether the one before it lacks its 0x02.
-    fn property_parts(&self) -> impl Iterator<Item = (bool, &str)> {
-        let parts = self.properties.iter().filter(|part| !part.is_empty());
+    fn property_parts(&self) -> impl Iterator<Item = (bool, &[u8])> {
+        let parts = self.properties.iter().filter(|part| !part.as_bytes().is_empty());
         parts.scan(true, |ended, part| {
             let missing_end = !*ended;
-            *ended = part.as_bytes().ends_with(&[VALUE_END]);
-            Some((missing_end, *part))
+            *ended = !part.lacks_end();
+            Some((missing_end, part.as_bytes()))
         })
     }
 }
@@ -152,7 +152,7 @@ mod tests {
     use super::super::StoredMessageRef;
     use super::*;
 
-    fn message<'a>(topic: &'a str, properties: &'a [&'a str]) -> NewMessage<'a> {
+    fn message<'a>(topic: &'a str, properties: &'a [PropertiesRef<'a>]) -> NewMessage<'a> {
         NewMessage {
             topic,
             queue_id: QueueId::ZERO,
@@ -177,7 +177,8 @@ mod tests {
             (&[], ""),
         ] {
             let mut out = Vec::new();
-            let len = message("t", parts).encode(&mut out).unwrap();
+            let parts: Vec<_> = parts.iter().map(|part| PropertiesRef::from(*part)).collect();
+            let len = message("t", &parts).encode(&mut out).unwrap();
             assert_eq!((len, out.len()), (91 + 1 + 5 + joined.len(), len));
             assert_eq!(StoredMessageRef::parse(&out).unwrap().properties().as_bytes(), joined.as_bytes());
         }
@@ -189,10 +190,10 @@ mod tests {
         let long = "x".repeat(32_768);
         let error = message(&long, &[]).encode(&mut out).unwrap_err();
         assert_eq!(error.to_string(), "topic has 32768 bytes, the limit is 32767");
-        let error = message("t", &[&long[1..], "y"]).encode(&mut out).unwrap_err();
+        let error = message("t", &[long[1..].into(), "y".into()]).encode(&mut out).unwrap_err();
         assert_eq!(error.to_string(), "properties has 32769 bytes, the limit is 32767");
         assert!(out.is_empty());
-        message("t", &[&long[1..]]).encode(&mut out).unwrap();
+        message("t", &[long[1..].into()]).encode(&mut out).unwrap();
     }
 
     #[test]

@@ -20,22 +20,35 @@ pub struct OffsetMessageId {
     pub position: LogPosition,
 }
 
-impl OffsetMessageId {
-    /// Appends the digits.
-    pub fn write(&self, out: &mut BytesMut) {
-        match self.host {
-            SocketAddr::V4(host) => out.extend_from_slice(&hex_digits::<8>(host.ip().to_bits().into())),
-            SocketAddr::V6(host) => out.extend_from_slice(&hex_digits::<32>(host.ip().to_bits())),
-        }
-        out.extend_from_slice(&hex_digits::<8>(self.host.port().into()));
-        out.extend_from_slice(&hex_digits::<16>(u128::from(self.position.get() as u64)));
+/// Writes the ids of one broker's messages.
+#[derive(Clone, Debug)]
+pub struct OffsetMessageIds {
+    /// The digits of address and port.
+    host: Vec<u8>,
+}
+
+impl OffsetMessageIds {
+    /// Those of messages stored by the broker with this advertised address.
+    pub fn of(host: SocketAddr) -> Self {
+        let mut digits = match host {
+            SocketAddr::V4(host) => hex_digits::<8>(host.ip().to_bits().into()).to_vec(),
+            SocketAddr::V6(host) => hex_digits::<32>(host.ip().to_bits()).to_vec(),
+        };
+        digits.extend_from_slice(&hex_digits::<8>(host.port().into()));
+        Self { host: digits }
+    }
+
+    /// Appends the digits of the id of the message at `position`.
+    pub fn write(&self, position: LogPosition, out: &mut BytesMut) {
+        out.extend_from_slice(&self.host);
+        out.extend_from_slice(&hex_digits::<16>(u128::from(position.get() as u64)));
     }
 }
 
 impl fmt::Display for OffsetMessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = BytesMut::with_capacity(56);
-        self.write(&mut digits);
+        OffsetMessageIds::of(self.host).write(self.position, &mut digits);
         f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 }

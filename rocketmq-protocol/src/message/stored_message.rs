@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use bytes::{Buf, Bytes};
 
 use super::{
-    CompressionError, InnerMessages, MessageError, NewMessage, OffsetMessageId, Properties, StoredMessageRef,
-    SysFlag, stored,
+    CompressionError, InnerMessages, MessageError, NewMessage, OffsetMessageId, Properties, PropertiesRef,
+    StoredMessageRef, SysFlag, stored,
 };
 use crate::{ByteString, LogPosition, QueueId, QueueOffset};
 
@@ -95,12 +95,12 @@ impl StoredMessage {
     /// As [`NewMessage::encode`].
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<usize, MessageError> {
         let at = out.len();
-        let len = self.as_new(&[self.properties.encoded()]).encode(out)?;
+        let len = self.as_new(&[self.properties.as_ref()]).encode(out)?;
         stored::patch(&mut out[at..], self.queue_offset, self.physical_offset, self.store_timestamp);
         Ok(len)
     }
 
-    fn as_new<'a>(&'a self, properties: &'a [&'a str]) -> NewMessage<'a> {
+    fn as_new<'a>(&'a self, properties: &'a [PropertiesRef<'a>]) -> NewMessage<'a> {
         NewMessage {
             topic: &self.topic,
             queue_id: self.queue_id,

@@ -423,7 +423,7 @@ impl Timers {
         }
         let Ok(properties) = builder.build() else { return lost("its properties are too long") };
         buffer.clear();
-        let message = NewMessage { properties: &[properties.encoded()], ..moved(record, topic, queue_id) };
+        let message = NewMessage { properties: &[properties.as_ref()], ..moved(record, topic, queue_id) };
         if message.encode(buffer).is_err() {
             return lost("it is too long");
         }
