@@ -182,11 +182,12 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     sender.producer.shutdown().await;
     client.shutdown().await;
     let what = format!(
-        "produce to {}: {queues} queues, {} bytes, {concurrency} in flight{}{}",
+        "produce to {}: {queues} queues, {} bytes, {concurrency} in flight{}{}{}",
         target.topic,
         load.size(),
         if *batch > 1 { format!(", batches of {batch}") } else { String::new() },
         options.rate.map(|rate| format!(", {rate}/s asked for")).unwrap_or_default(),
+        if *mode == Mode::Raw { ", without a client" } else { "" },
     );
     let times_are = if sender.oneway { "hand-over" } else { "send to ack" };
     Report { what, tally, times_are, also: None, took, counts: Vec::new(), verdict: None }.print(*json)
