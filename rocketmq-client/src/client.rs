@@ -140,6 +140,11 @@ impl Client {
         &self.core().id
     }
 
+    /// The name servers as they are known now, `host:port` each; one that has not answered keeps its place.
+    pub fn name_servers(&self) -> Arc<[Arc<str>]> {
+        self.core().name_servers.addresses()
+    }
+
     /// Replaces the name servers.
     ///
     /// # Errors

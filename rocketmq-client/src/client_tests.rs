@@ -107,7 +107,9 @@ async fn name_servers_can_be_replaced_while_running() {
     new.routes.set("orders", &[a.place()]);
     let client = client(&old).start().await.unwrap();
     assert!(client.subscribe_queues("orders", client.request_deadline()).await.is_err());
+    assert_eq!(*client.name_servers(), [old.addr.as_str().into()]);
     client.set_name_servers([&new.addr]).unwrap();
+    assert_eq!(*client.name_servers(), [new.addr.as_str().into()]);
     assert_eq!(client.subscribe_queues("orders", client.request_deadline()).await.unwrap().len(), 2);
     assert!(matches!(client.set_name_servers([""; 0]), Err(Error::NoNameServer)));
 }

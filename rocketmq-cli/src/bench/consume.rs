@@ -118,7 +118,7 @@ impl Receiver {
     fn receive(&self, messages: &[ReceivedMessage]) {
         let (now, now_by_date) = (Instant::now(), SystemTime::now());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Seen { tally, verifier, first, last } = &mut *seen;
+        let Seen { tally, verifier, .. } = &mut *seen;
         let before = tally.messages;
         for message in messages {
             if tally.messages == self.most {
@@ -136,14 +136,7 @@ impl Receiver {
             }
         }
         let new = tally.messages - before;
-        if new > 0 {
-            first.get_or_insert(now);
-            *last = now;
-        }
-        self.counts.went_well(new);
-        if new > 0 && tally.messages == self.most {
-            self.enough.notify_one();
-        }
+        self.came(&mut seen, new, now);
     }
 
     /// Takes messages that were only counted, as far as they are wanted. Their age is that of the first one.
@@ -151,16 +144,22 @@ impl Receiver {
         let (now, now_by_date) = (Instant::now(), SystemTime::now());
         let age = now_by_date.duration_since(UNIX_EPOCH + arrival.born).unwrap_or_default();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let Seen { tally, first, last, .. } = &mut *seen;
-        let new = arrival.messages.min(self.most - tally.messages);
+        let new = arrival.messages.min(self.most - seen.tally.messages);
+        if new > 0 {
+            seen.tally.went_well(new, arrival.bytes, age);
+            self.came(&mut seen, new, now);
+        }
+    }
+
+    /// So many messages that were wanted have come, and are in the tally.
+    fn came(&self, seen: &mut Seen, new: u64, now: Instant) {
         if new == 0 {
             return;
         }
-        tally.went_well(new, arrival.bytes, age);
-        first.get_or_insert(now);
-        *last = now;
+        seen.first.get_or_insert(now);
+        seen.last = now;
         self.counts.went_well(new);
-        if tally.messages == self.most {
+        if seen.tally.messages == self.most {
             self.enough.notify_one();
         }
     }
@@ -222,7 +221,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     match mode {
         Mode::Push => push(&options, &client, group, &receiver).await?,
         Mode::Pull => pull(&options, &client, group, &receiver).await?,
-        Mode::Raw => raw(&options, &group, &receiver).await?,
+        Mode::Raw => raw(&options, &client, group, &receiver).await?,
     }
     client.shutdown().await;
     drop(progress);
@@ -336,7 +335,12 @@ async fn pull_share(
     }
 }
 
-async fn raw(options: &Options, group: &str, receiver: &Arc<Receiver>) -> Result<(), Failure> {
+async fn raw(
+    options: &Options,
+    client: &Client,
+    group: String,
+    receiver: &Arc<Receiver>,
+) -> Result<(), Failure> {
     if options.verify || options.from != ConsumeFrom::Earliest {
         return Err(Failure::Options(
             "--mode raw only counts, from the beginning: leave out --verify and --from".into(),
@@ -344,10 +348,12 @@ async fn raw(options: &Options, group: &str, receiver: &Arc<Receiver>) -> Result
     }
     let over = Arc::new(AtomicBool::new(false));
     let pulling = {
-        let (target, group, batch) = (options.target.clone(), group.to_owned(), options.pull_batch);
+        let plan =
+            raw::consume::Plan { topic: options.target.topic.clone(), group, batch: options.pull_batch };
+        let name_servers = client.name_servers();
         let (over, receiver) = (Arc::clone(&over), Arc::clone(receiver));
         tokio::task::spawn_blocking(move || {
-            raw::consume::pull(&target, &group, batch, &over, |arrived| match arrived {
+            raw::consume::pull(&name_servers, &plan, &over, |arrived| match arrived {
                 Ok(arrival) => receiver.count(&arrival),
                 Err(error) => receiver.failed(&error),
             })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rocketmq_client::{Error, Producer};
+use rocketmq_client::{Client, Error, Producer};
 use tokio::task::JoinSet;
 
 use super::alarm::Alarm;
@@ -77,6 +77,20 @@ enum Mode {
 }
 
 impl Options {
+    async fn producer(&self, client: &Client) -> Result<Producer, Error> {
+        let in_flight = u32::try_from(self.load.size().saturating_mul(self.batch.into()).saturating_mul(2))
+            .unwrap_or(u32::MAX)
+            .saturating_mul(self.concurrency);
+        Producer::builder(format!("rmq-bench-{:08x}", rand::random::<u32>()))
+            .client(client)
+            .max_attempts(1)
+            .compress_above(usize::MAX)
+            .send_timeout(self.timeout)
+            .max_in_flight(self.concurrency, in_flight.clamp(64 * 1024 * 1024, 1 << 30))
+            .start()
+            .await
+    }
+
     /// # Errors
     /// Options that do not go with `--mode raw`.
     fn check_raw(&self) -> Result<(), Failure> {
@@ -103,7 +117,7 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
 /// What all senders share.
 struct Sender {
     producer: Producer,
-    quota: Quota,
+    quota: Arc<Quota>,
     counts: Arc<Counts>,
     batch: u64,
     size: u64,
@@ -129,57 +143,57 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
     }
     let client = target.connect().await?;
     let queues = target.create(&client, creation).await?;
-    let in_flight = u32::try_from(load.size().saturating_mul((*batch).into()).saturating_mul(2))
-        .unwrap_or(u32::MAX)
-        .saturating_mul(*concurrency);
-    let producer = Producer::builder(format!("rmq-bench-{:08x}", rand::random::<u32>()))
-        .client(&client)
-        .max_attempts(1)
-        .compress_above(usize::MAX)
-        .send_timeout(options.timeout)
-        .max_in_flight(*concurrency, in_flight.clamp(64 * 1024 * 1024, 1 << 30))
-        .start()
-        .await?;
+    let producer = match mode {
+        Mode::Raw => None,
+        _ => Some(options.producer(&client).await?),
+    };
     let progress = Progress::start();
-    let sender = Arc::new(Sender {
-        producer,
-        quota: options.extent.quota(options.rate),
-        counts: Arc::clone(progress.counts()),
-        batch: (*batch).into(),
-        size: load.size(),
-        oneway: *mode == Mode::Oneway,
-    });
+    let quota = Arc::new(options.extent.quota(options.rate));
     let ending = tokio::spawn({
-        let (sender, time) = (Arc::clone(&sender), options.extent.time());
-        async move { sender.quota.finish_in_time(time).await }
+        let (quota, time) = (Arc::clone(&quota), options.extent.time());
+        async move { quota.finish_in_time(time).await }
     });
     // All on tasks of their own: the main one is not on a worker of the runtime.
     let mut tasks = JoinSet::new();
-    if *mode == Mode::Raw {
-        let plan = raw::produce::Plan {
+    if let Some(producer) = &producer {
+        let sender = Arc::new(Sender {
+            producer: producer.clone(),
+            quota: Arc::clone(&quota),
+            counts: Arc::clone(progress.counts()),
+            batch: (*batch).into(),
             size: load.size(),
-            batch: sender.batch,
+            oneway: *mode == Mode::Oneway,
+        });
+        if *mode == Mode::Async {
+            let source = load.source(&target.topic)?;
+            tasks.spawn(many_at_a_time(sender, source, *concurrency as usize));
+        } else {
+            for _ in 0..*concurrency {
+                tasks.spawn(one_after_another(Arc::clone(&sender), load.source(&target.topic)?));
+            }
+        }
+    } else {
+        let plan = raw::produce::Plan {
+            topic: target.topic.clone(),
+            size: load.size(),
+            batch: (*batch).into(),
             concurrency: *concurrency,
             patience: options.timeout,
         };
-        let (sender, target) = (Arc::clone(&sender), target.clone());
-        tasks.spawn_blocking(move || raw::produce::send(&target, &plan, &sender.quota, &sender.counts));
-    } else if *mode == Mode::Async {
-        let source = load.source(&target.topic)?;
-        tasks.spawn(many_at_a_time(Arc::clone(&sender), source, *concurrency as usize));
-    } else {
-        for _ in 0..*concurrency {
-            tasks.spawn(one_after_another(Arc::clone(&sender), load.source(&target.topic)?));
-        }
+        let (quota, counts) = (Arc::clone(&quota), Arc::clone(progress.counts()));
+        let name_servers = client.name_servers();
+        tasks.spawn_blocking(move || raw::produce::send(&name_servers, &plan, &quota, &counts));
     }
     let mut tally = Tally::new();
     for result in tasks.join_all().await {
         tally.add(result?);
     }
-    let took = sender.quota.began().elapsed();
+    let took = quota.began().elapsed();
     ending.abort();
     drop(progress);
-    sender.producer.shutdown().await;
+    if let Some(producer) = producer {
+        producer.shutdown().await;
+    }
     client.shutdown().await;
     let what = format!(
         "produce to {}: {queues} queues, {} bytes, {concurrency} in flight{}{}{}",
@@ -189,7 +203,7 @@ pub(crate) async fn run(options: Options) -> Result<Outcome, Failure> {
         options.rate.map(|rate| format!(", {rate}/s asked for")).unwrap_or_default(),
         if *mode == Mode::Raw { ", without a client" } else { "" },
     );
-    let times_are = if sender.oneway { "hand-over" } else { "send to ack" };
+    let times_are = if *mode == Mode::Oneway { "hand-over" } else { "send to ack" };
     Report { what, tally, times_are, also: None, took, counts: Vec::new(), verdict: None }.print(*json)
 }
 

@@ -60,13 +60,6 @@ impl Target {
         self.cluster.connect().await
     }
 
-    /// The name servers, as they were given.
-    pub(crate) fn name_servers(&self) -> Vec<String> {
-        let given = self.cluster.namesrv.clone().or_else(|| std::env::var("NAMESRV_ADDR").ok());
-        let addrs = given.iter().flat_map(|given| given.split(';'));
-        addrs.map(|addr| addr.trim().to_owned()).filter(|addr| !addr.is_empty()).collect()
-    }
-
     /// Counts the topic's queues, which are created when the topic does not exist.
     ///
     /// # Errors

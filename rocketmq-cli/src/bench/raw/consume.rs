@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,9 +12,8 @@ use rocketmq_protocol::requests::{PullFlag, PullMessage};
 use rocketmq_protocol::{Opaque, QueueId, QueueOffset};
 
 use super::line::{Line, encode, failed, read};
-use super::{Access, places};
+use super::{Access, by_broker, places};
 use crate::Failure;
-use crate::bench::target::Target;
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,46 +31,41 @@ pub(in crate::bench) struct Arrival {
     pub(in crate::bench) born: Duration,
 }
 
+/// What is pulled.
+pub(in crate::bench) struct Plan {
+    pub(in crate::bench) topic: String,
+    pub(in crate::bench) group: String,
+    /// Messages asked for with one pull.
+    pub(in crate::bench) batch: u16,
+}
+
 /// Pulls until it is `over`, and hands on what came. Blocks.
 pub(in crate::bench) fn pull(
-    target: &Target,
-    group: &str,
-    batch: u16,
+    name_servers: &[Arc<str>],
+    plan: &Plan,
     over: &AtomicBool,
     take: impl Fn(Result<Arrival, String>) + Sync,
 ) -> Result<(), Failure> {
-    let mut shares: BTreeMap<String, Vec<PullMessage>> = BTreeMap::new();
-    for place in places(target, Access::Read, PATIENCE)? {
-        let pull = first_pull(target, group, batch, place.queue_id);
-        shares.entry(place.addr).or_default().push(pull);
+    let places = places(name_servers, &plan.topic, Access::Read, PATIENCE)?;
+    let mut shares: BTreeMap<&str, Vec<PullMessage>> = BTreeMap::new(); // by broker
+    for place in &places {
+        shares.entry(&place.addr).or_default().push(first_pull(plan, place.queue_id));
     }
-    let take = &take;
-    thread::scope(|scope| {
-        let mut lines = Vec::new();
-        for (addr, pulls) in shares {
-            let mut line = Line::connect(&addr, PATIENCE)?;
-            line.look_every(LOOK)?;
-            lines.push(scope.spawn(move || {
-                let ended = pull_share(line, pulls, over, take);
-                over.store(true, Ordering::Relaxed); // where one has failed, the others need not go on
-                ended
-            }));
-        }
-        for line in lines {
-            let panicked = |_| Err(failed("pull")(io::Error::other("a thread has panicked")));
-            line.join().unwrap_or_else(panicked)?;
-        }
-        Ok(())
+    by_broker(shares, PATIENCE, |line, pulls| {
+        let ended = pull_share(line, pulls, over, &take);
+        over.store(true, Ordering::Relaxed); // where one has failed, the others need not go on
+        ended
     })
+    .map(drop)
 }
 
-fn first_pull(target: &Target, group: &str, batch: u16, queue_id: QueueId) -> PullMessage {
+fn first_pull(plan: &Plan, queue_id: QueueId) -> PullMessage {
     PullMessage {
-        consumer_group: group.into(),
-        topic: (&target.topic).into(),
+        consumer_group: (&plan.group).into(),
+        topic: (&plan.topic).into(),
         queue_id,
         queue_offset: QueueOffset::ZERO,
-        max_messages: batch.into(),
+        max_messages: plan.batch.into(),
         sys_flag: PullFlag::SUSPEND.with(PullFlag::SUBSCRIPTION).get(),
         commit_offset: QueueOffset::ZERO,
         suspend_timeout_ms: HOLD.as_millis() as i64,
@@ -89,6 +83,7 @@ fn pull_share(
     over: &AtomicBool,
     take: &impl Fn(Result<Arrival, String>),
 ) -> Result<(), Failure> {
+    line.look_every(LOOK)?;
     let mut out = Vec::new();
     for (number, pull) in pulls.iter().enumerate() {
         encode(pull, Opaque::new(number as i32), &mut out)?;

@@ -4,29 +4,29 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rocketmq_protocol::message::batch::BatchEntry;
-use rocketmq_protocol::message::{Properties, UniqueKeyGenerator, property};
+use rocketmq_protocol::message::{Properties, UniqueKeyGenerator};
 use rocketmq_protocol::name::AUTO_CREATE_TOPIC;
 use rocketmq_protocol::requests::{SendBatchMessage, SendMessage};
-use rocketmq_protocol::{Opaque, ResponseCode};
+use rocketmq_protocol::{ByteString, Opaque, ResponseCode};
 
 use super::line::{Line, encode, failed, refusal};
-use super::{Access, Place, places};
+use super::{Access, Place, by_broker, places};
 use crate::Failure;
 use crate::bench::load::filler;
 use crate::bench::progress::Counts;
 use crate::bench::quota::Quota;
 use crate::bench::tally::Tally;
-use crate::bench::target::Target;
 
 /// The end of a unique key, which counts.
 const COUNTED: usize = 8;
 
 /// What is sent, and how many at a time.
 pub(in crate::bench) struct Plan {
+    pub(in crate::bench) topic: String,
     pub(in crate::bench) size: u64,
     pub(in crate::bench) batch: u64,
     pub(in crate::bench) concurrency: u32,
@@ -35,32 +35,24 @@ pub(in crate::bench) struct Plan {
 
 /// Sends until the quota is used up. The topic must exist. Blocks.
 pub(in crate::bench) fn send(
-    target: &Target,
+    name_servers: &[Arc<str>],
     plan: &Plan,
     quota: &Quota,
     counts: &Counts,
 ) -> Result<Tally, Failure> {
-    let places = places(target, Access::Write, plan.patience)?;
+    let places = places(name_servers, &plan.topic, Access::Write, plan.patience)?;
     let mut shares: BTreeMap<&str, Vec<Turn>> = BTreeMap::new(); // by broker
     for (_, place) in (0..plan.concurrency).zip(places.iter().cycle()) {
         let share = shares.entry(&place.addr).or_default();
         let opaque = Opaque::new(share.len() as i32);
-        share.push(Turn::new(&target.topic, place, plan, opaque)?);
+        share.push(Turn::new(place, plan, opaque)?);
     }
-    thread::scope(|scope| {
-        let mut lines = Vec::new();
-        for (addr, turns) in shares {
-            let line = Line::connect(addr, plan.patience)?;
-            let share = Share { line, turns, out: Vec::new(), plan, quota, counts, tally: Tally::new() };
-            lines.push(scope.spawn(move || share.send()));
-        }
-        let mut tally = Tally::new();
-        for line in lines {
-            let panicked = |_| Err(failed("send")(io::Error::other("a thread has panicked")));
-            tally.add(line.join().unwrap_or_else(panicked)?);
-        }
-        Ok(tally)
-    })
+    let tallies = by_broker(shares, plan.patience, |line, turns| {
+        Share { line, turns, out: Vec::new(), plan, quota, counts, tally: Tally::new() }.send()
+    })?;
+    let mut tally = Tally::new();
+    tallies.into_iter().for_each(|one| tally.add(one));
+    Ok(tally)
 }
 
 /// What goes to one broker, over one connection.
@@ -76,6 +68,7 @@ struct Share<'a> {
 
 impl Share<'_> {
     fn send(mut self) -> Result<Tally, Failure> {
+        let (batch, size) = (self.plan.batch, self.plan.size);
         let mut flying = 0;
         for number in 0..self.turns.len() {
             flying += usize::from(self.depart(number, Instant::now(), now_ms()));
@@ -84,7 +77,7 @@ impl Share<'_> {
             self.line.write(&self.out)?;
             self.out.clear();
             if !self.line.wait()? {
-                let lost = flying as u64 * self.plan.batch;
+                let lost = flying as u64 * batch;
                 self.counts.failed(lost);
                 self.tally.failed(lost, || "no answer came in time".to_owned());
                 break;
@@ -94,11 +87,11 @@ impl Share<'_> {
                 let number = answer.opaque.get() as usize;
                 let Some(turn) = self.turns.get(number) else { continue };
                 if answer.response_code() == ResponseCode::SUCCESS {
-                    self.counts.went_well(turn.messages);
-                    self.tally.went_well(turn.messages, turn.messages * self.plan.size, now - turn.departed);
+                    self.counts.went_well(batch);
+                    self.tally.went_well(batch, batch * size, now - turn.departed);
                 } else {
-                    self.counts.failed(turn.messages);
-                    self.tally.failed(turn.messages, || refusal(&answer));
+                    self.counts.failed(batch);
+                    self.tally.failed(batch, || refusal(&answer));
                 }
                 flying -= 1;
                 flying += usize::from(self.depart(number, now, now_ms));
@@ -128,26 +121,25 @@ struct Turn {
     born: usize,
     born_ms: i64,
     departed: Instant,
-    messages: u64,
 }
 
 impl Turn {
-    fn new(topic: &str, place: &Place, plan: &Plan, opaque: Opaque) -> Result<Self, Failure> {
+    fn new(place: &Place, plan: &Plan, opaque: Opaque) -> Result<Self, Failure> {
         let misfit = |error| failed("make a message")(io::Error::other(error));
         let born_ms = now_ms();
-        let key = || {
-            let keys =
-                UniqueKeyGenerator::new(Ipv4Addr::LOCALHOST.into(), std::process::id(), rand::random());
-            keys.next(born_ms)
+        // Each key from a generator of its own, so that none comes upon another's by counting.
+        let keyed = || {
+            let (address, instance) = (Ipv4Addr::LOCALHOST.into(), rand::random());
+            let generator = UniqueKeyGenerator::new(address, std::process::id(), instance);
+            Properties::EMPTY.with_unique_key(&generator, born_ms).map_err(misfit)
         };
-        let with_key = |key: &str| Properties::EMPTY.with(property::UNIQ_KEY, key).map_err(misfit);
         let filler = filler(plan.size as usize);
-        let mut keys = vec![key()];
+        let (properties, key) = keyed()?;
+        let mut keys = vec![key];
         let mut body = Vec::new();
         if plan.batch > 1 {
             for _ in 0..plan.batch {
-                let key = key();
-                let properties = with_key(&key)?;
+                let (properties, key) = keyed()?;
                 BatchEntry { flag: 0, body: &filler, properties: properties.as_ref() }
                     .encode(&mut body)
                     .map_err(misfit)?;
@@ -158,14 +150,14 @@ impl Turn {
         }
         let request = SendMessage {
             producer_group: "rmq-bench-raw".into(),
-            topic: topic.into(),
+            topic: (&plan.topic).into(),
             default_topic: AUTO_CREATE_TOPIC.into(),
             default_topic_queue_nums: 4,
             queue_id: place.queue_id,
             sys_flag: 0,
             born_timestamp: born_ms,
             flag: 0,
-            properties: keys.first().map(|key| with_key(key)).transpose()?.map(Into::into),
+            properties: Some(properties.into()),
             reconsume_times: 0,
             unit_mode: false,
             max_reconsume_times: None,
@@ -180,13 +172,12 @@ impl Turn {
             encode(&request, opaque, &mut frame)?;
         }
         let place_of = |text: &str| frame.windows(text.len()).position(|window| window == text.as_bytes());
-        let ends = |key: &String| place_of(key).map(|at| at + key.len() - COUNTED);
+        let ends = |key: &ByteString| place_of(key).map(|at| at + key.len() - COUNTED);
         Ok(Self {
             keys: keys.iter().filter_map(ends).collect(),
             born: place_of(&born_ms.to_string()).unwrap_or_default(),
             born_ms,
             departed: Instant::now(),
-            messages: plan.batch,
             frame,
         })
     }
@@ -232,8 +223,8 @@ mod tests {
     use std::collections::HashSet;
 
     use bytes::BytesMut;
-    use rocketmq_protocol::message::PropertiesRef;
     use rocketmq_protocol::message::batch::entries;
+    use rocketmq_protocol::message::{PropertiesRef, property};
     use rocketmq_protocol::request::Payload;
     use rocketmq_protocol::{FrameDecoder, MAX_FRAME_BYTES, QueueId, RequestCode};
 
@@ -250,8 +241,8 @@ mod tests {
     fn every_time_a_frame_is_sent_its_messages_are_others() {
         let place = Place { broker: "b".into(), addr: String::new(), queue_id: QueueId::new(5) };
         for (batch, code) in [(1, RequestCode::SEND_MESSAGE_V2), (3, RequestCode::SEND_BATCH_MESSAGE)] {
-            let plan = Plan { size: 40, batch, concurrency: 1, patience: Duration::ZERO };
-            let mut turn = Turn::new("t", &place, &plan, Opaque::new(7)).unwrap();
+            let plan = Plan { topic: "t".into(), size: 40, batch, concurrency: 1, patience: Duration::ZERO };
+            let mut turn = Turn::new(&place, &plan, Opaque::new(7)).unwrap();
             let mut keys = HashSet::new();
             for now_ms in [1_700_000_000_000, 1_700_000_000_000, 1_799_999_999_999] {
                 turn.renew(Instant::now(), now_ms);
